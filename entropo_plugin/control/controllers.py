@@ -1,0 +1,70 @@
+"""The state machine around a law: one observation per global step, one coefficient for the next."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from entropo_plugin.config import Target
+from entropo_plugin.control.laws import LAWS
+from entropo_plugin.control.targets import TargetTracker
+
+
+@dataclass(frozen=True)
+class Move:
+    """What one observation did to the coefficient."""
+
+    used: float
+    following: float
+    entropy: float
+    target: float
+    at_bound: bool
+
+
+class Controller:
+    """Moves one coefficient after every global step so that entropy follows its target.
+
+    Args:
+        law: name of a law in :data:`entropo_plugin.control.laws.LAWS`.
+        initial: coefficient of the first step.
+        low: smallest size of the coefficient.
+        high: largest size of the coefficient.
+        target: settings of the entropy to steer to.
+    """
+
+    def __init__(self, law: str, initial: float, low: float, high: float, target: Target):
+        self.law, self.low, self.high = law, low, high
+        self.target = TargetTracker(target)
+        self.coefficient = initial
+        self.steps = 0
+        self.skipped = 0
+
+    def step(self, entropy: float | None) -> Move | None:
+        """Take one step's token-mean entropy (nats) and move the coefficient for the next step.
+
+        A measurement that is missing or not finite moves nothing and is counted in ``skipped``.
+        """
+        if entropy is None or not math.isfinite(entropy):
+            self.skipped += 1
+            return None
+        target, used = self.target.observe(entropy), self.coefficient
+        self.coefficient = LAWS[self.law](used, entropy, target, self.low, self.high)
+        self.steps += 1
+        return Move(used, self.coefficient, entropy, target, abs(self.coefficient) >= self.high)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State as plain JSON values; floats survive JSON bit for bit."""
+        return {
+            "law": self.law,
+            "coefficient": self.coefficient,
+            "steps": self.steps,
+            "skipped": self.skipped,
+            "target": self.target.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where :meth:`state_dict` left off."""
+        self.coefficient = float(state["coefficient"])
+        self.steps, self.skipped = int(state["steps"]), int(state["skipped"])
+        self.target.load_state_dict(state["target"])

@@ -1,0 +1,1 @@
+"""The bridge to verl: the only package that imports it."""

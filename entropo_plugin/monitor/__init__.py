@@ -1,0 +1,1 @@
+"""What entropy is doing: pure statistics of one step and of a run."""

@@ -1,0 +1,1 @@
+"""Reads finished or running runs and draws them."""

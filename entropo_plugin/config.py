@@ -100,19 +100,16 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Monitor:
-    """What is measured beside the training."""
-
-    every: int = key(1, "steps between two exact measurements of token statistics", unit="steps", low=1, high=10**6)
-
-
-@dataclass(frozen=True)
 class Settings:
     """The whole node ``entropo:``."""
 
     repo: Repo = group(Repo)
     target: Target = group(Target)
-    monitor: Monitor = group(Monitor)
+    host: str = key(
+        "auto",
+        "auto: verl's own devices; cpu: our CPU host, for machines without an accelerator",
+        choices=("auto", "cpu"),
+    )
     resume: str = key(
         "strict",
         "strict: refuse a state of another objective; reset: start its controller anew",

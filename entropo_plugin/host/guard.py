@@ -1,0 +1,59 @@
+"""Checks a run's configuration on the driver, before a Ray cluster is up.
+
+verl's entry points call ``verl.utils.config.validate_config`` first; it is wrapped, because verl has no hook there.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+MARK = "_entropo_checks"
+
+
+def install() -> None:
+    """Wrap ``validate_config`` once in this process."""
+    import verl.utils.config as module
+
+    original = module.validate_config
+    if getattr(original, MARK, False):
+        return
+
+    @functools.wraps(original)
+    def validate_config(config: Any, *args: Any, **kwargs: Any) -> Any:
+        check_start(config)
+        return original(config, *args, **kwargs)
+
+    setattr(validate_config, MARK, True)
+    module.validate_config = validate_config
+
+
+def check_start(config: Any) -> None:
+    """Refuse what cannot work, in one sentence; switch to the CPU host if the recipe asks for it.
+
+    Raises:
+        ConfigError: names the key, its value, what is allowed and what to change.
+    """
+    from entropo_plugin.host import cpu, hooks, plan
+
+    if not plan.concerns(config):
+        return
+    _check_installation(hooks.failures)
+    chosen = plan.Plan.from_config(config)
+    if chosen.settings.host == "cpu":
+        cpu.activate_late()
+        config.trainer.device = "cpu"
+    for sentence in chosen.warnings(config):
+        hooks.logger.warning("entropo_plugin: %s", sentence)
+
+
+def _check_installation(failures: dict[str, str]) -> None:
+    from entropo_plugin.config import ConfigError
+    from entropo_plugin.plugin import unsupported
+
+    complaint = unsupported()
+    if complaint:
+        raise ConfigError(complaint)
+    if failures:
+        name, reason = next(iter(failures.items()))
+        raise ConfigError(f"entropo_plugin did not register completely: {name} ({reason}). Run `entropo doctor`.")

@@ -1,0 +1,157 @@
+"""What a verl configuration asks of us, and whether that can work: read once, on the driver."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from entropo_plugin.config import ESTIMATORS, TRAINER_MODES, ConfigError, Settings, parse
+
+ACTOR = "actor_rollout_ref.actor"
+BOUNDS = {"repo_r": (1e-4, 0.05), "repo_d": (1e-3, 10.0)}
+
+
+def get(config: Any, path: str, default: Any = None) -> Any:
+    """The value at a dotted path of an OmegaConf config, or ``default``."""
+    return OmegaConf.select(config, path, default=default)
+
+
+def mode(config: Any) -> str:
+    return str(get(config, "trainer.v1.trainer_mode", "sync"))
+
+
+def concerns(config: Any) -> bool:
+    """Whether this run uses any part of us."""
+    ours = get(config, "algorithm.adv_estimator") in ESTIMATORS or mode(config) in TRAINER_MODES
+    return ours or get(config, "entropo") is not None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The objective of a run and its settings.
+
+    Attributes:
+        estimator: ``algorithm.adv_estimator`` when it is ours, otherwise None (monitoring only).
+        settings: the parsed node ``entropo:``.
+        low, high: bounds of |zeta|, the variant's own where the settings leave them open.
+    """
+
+    estimator: str | None
+    settings: Settings
+    low: float
+    high: float
+
+    @classmethod
+    def from_config(cls, config: Any) -> Plan:
+        """Read and check a whole verl configuration.
+
+        Raises:
+            ConfigError: a setting of ours is wrong, or does not fit the rest of the configuration.
+        """
+        node = get(config, "entropo")
+        settings = parse(OmegaConf.to_container(node, resolve=True) if node is not None else {})
+        name = get(config, "algorithm.adv_estimator")
+        estimator = name if name in ESTIMATORS else None
+        low, high = BOUNDS.get(estimator or "", (1e-4, 0.05))
+        zeta = settings.repo.zeta
+        plan = cls(estimator, settings, low if zeta.low is None else zeta.low, high if zeta.high is None else zeta.high)
+        plan._check(config)
+        return plan
+
+    @property
+    def shapes_in_loss(self) -> bool:
+        """REPO-R with the current policy's log-prob: the worker's loss modifies the advantage."""
+        return self.estimator == "repo_r" and self.settings.repo.logp == "current"
+
+    @property
+    def shapes_on_driver(self) -> bool:
+        """REPO-D, and REPO-R with pi_old's log-prob: modified once per batch."""
+        return self.estimator is not None and not self.shapes_in_loss
+
+    @property
+    def adapts(self) -> bool:
+        return self.estimator is not None and self.settings.repo.zeta.law != "fixed"
+
+    def _check(self, config: Any) -> None:
+        if self.low > self.high:
+            raise ConfigError(
+                f"entropo.repo.zeta.low={self.low} exceeds entropo.repo.zeta.high={self.high}. "
+                "Set both, the smaller one as low."
+            )
+        _check_trainer(config, self.estimator)
+        _check_packages(config)
+        _check_entropy_source(config, self)
+
+    def warnings(self, config: Any) -> list[str]:
+        """What will run but deserves a word: inert methods and dishonest measurements."""
+        found = []
+        zeta = self.settings.repo.zeta
+        if self.estimator and zeta.law == "fixed" and zeta.initial == 0:
+            found.append(
+                f"entropo.repo.zeta.initial=0 with law=fixed: {self.estimator} leaves every advantage as it is."
+            )
+        if mode(config) in TRAINER_MODES and not get(config, f"{ACTOR}.entropy_from_logits_with_chunking", False):
+            found.append(
+                f"{ACTOR}.entropy_from_logits_with_chunking=false: with bf16 logits verl's entropy is off by 0.03 to "
+                "0.06 nats rms per token. Set it to true for fp32 entropy."
+            )
+        return found
+
+
+def _check_trainer(config: Any, estimator: str | None) -> None:
+    chosen, wanted = mode(config), f"entropo_{mode(config).removeprefix('entropo_')}"
+    needed = estimator is not None or _measures(config)
+    if needed and not get(config, "trainer.use_v1", True):
+        raise ConfigError(
+            "trainer.use_v1=false: entropo_plugin works with verl's V1 trainers only. Set trainer.use_v1=true."
+        )
+    if needed and chosen not in TRAINER_MODES:
+        asked = f"algorithm.adv_estimator={estimator}" if estimator else "the node entropo"
+        raise ConfigError(
+            f"{asked} needs our trainer, but trainer.v1.trainer_mode={chosen}. Set trainer.v1.trainer_mode={wanted} "
+            f"(allowed: {', '.join(TRAINER_MODES)}), or use +entropo={estimator or 'monitor'}, which sets it."
+        )
+    if needed and get(config, "distillation.enabled", False):
+        raise ConfigError(
+            "distillation.enabled=true: distillation replaces the policy loss that entropo_plugin modifies. "
+            "Set distillation.enabled=false, or take entropo out of this run."
+        )
+
+
+def _measures(config: Any) -> bool:
+    """Whether the node holds more than the choice of the host."""
+    node = get(config, "entropo")
+    return mode(config) in TRAINER_MODES or (node is not None and any(name != "host" for name in node))
+
+
+def _check_packages(config: Any) -> None:
+    if importlib.util.find_spec("transfer_queue") is None:
+        raise ConfigError("verl's V1 trainers need the package TransferQueue. Run: pip install TransferQueue")
+    rollout = get(config, "actor_rollout_ref.rollout.name")
+    if rollout == "hf" and get(config, "entropo.host", "auto") != "cpu":
+        raise ConfigError(
+            "actor_rollout_ref.rollout.name=hf is part of the CPU host. Add +entropo_host=cpu, or set it to vllm."
+        )
+    if rollout == "vllm" and get(config, "entropo.host", "auto") == "cpu" and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.name=vllm, but vLLM is not installed. Run: pip install 'entropo-plugin[cpu]', "
+            "or set actor_rollout_ref.rollout.name=hf for the transformers rollout."
+        )
+
+
+def _check_entropy_source(config: Any, plan: Plan) -> None:
+    bypass = get(config, "algorithm.rollout_correction.bypass_mode", False)
+    if bypass and (plan.adapts or plan.shapes_on_driver):
+        raise ConfigError(
+            "algorithm.rollout_correction.bypass_mode=true: verl then recomputes no log-probs, so there is no exact "
+            f"entropy for {plan.estimator}. Set bypass_mode=false, or entropo.repo.zeta.law=fixed with logp=current."
+        )
+    in_update = get(config, f"{ACTOR}.calculate_entropy", False) or get(config, f"{ACTOR}.entropy_coeff", 0)
+    if plan.shapes_in_loss and plan.settings.repo.center and not in_update:
+        raise ConfigError(
+            f"entropo.repo.center=true with logp=current needs the current entropy in the update. "
+            f"Set {ACTOR}.calculate_entropy=true, or entropo.repo.logp=old."
+        )

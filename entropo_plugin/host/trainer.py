@@ -1,0 +1,127 @@
+"""Our trainer modes: verl's V1 trainers with one mixin of short overrides that call verl's own methods."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from tensordict import TensorDict
+from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.utils.padding import response_to_nested
+
+from entropo_plugin.host import estimators
+from entropo_plugin.host.checkpoint import NAME, read_state, resumed_folder, write_state
+from entropo_plugin.host.plan import Plan
+from entropo_plugin.host.run import Run
+from entropo_plugin.host.worker import PAYLOAD, entropo_loss
+from entropo_plugin.objectives import repo_d, repo_r, stand_in, step_cost
+
+logger = logging.getLogger("entropo_plugin")
+
+
+class EntropoTrainer:
+    """Mixin over a verl V1 ``PPOTrainer``: observes entropy, shapes advantages, steers, saves and restores."""
+
+    base_mode = ""
+
+    def __init__(self, config: Any):
+        self.entropo = Run(Plan.from_config(config))
+        # verl compares the mode's name with its own in six places (trainer_base.py:153 and on)
+        config.trainer.v1.trainer_mode = self.base_mode
+        super().__init__(config)
+
+    def _setup(self) -> None:
+        super()._setup()
+        actor = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
+        self.actor_rollout_wg.set_loss_fn(partial(entropo_loss, config=actor))
+
+    def _compute_old_log_prob(self, batch: Any, metrics: dict) -> Any:
+        batch = super()._compute_old_log_prob(batch, metrics)
+        fields = _fetch(batch, ["entropy", "response_mask"])
+        if "entropy" in fields:
+            mask = fields["response_mask"].bool()
+            self.entropo.observe(float(fields["entropy"].double()[mask].sum()), int(mask.sum()))
+        return batch
+
+    def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
+        with estimators.batch(self.entropo.plan.settings.repo, batch.keys):
+            batch = super()._compute_advantage(batch, metrics)
+        return self._shape_batch(batch, metrics) if self.entropo.plan.shapes_on_driver else batch
+
+    def _shape_batch(self, batch: Any, metrics: dict) -> Any:
+        """REPO-D, or REPO-R with pi_old's log-probs: modify the whole batch's advantages once."""
+        nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=SHAPED_FROM)
+        data, mask = nested.to_padded_tensor(), nested["response_mask"]
+        shaped = shape_advantages(data, self.entropo.plan, self.entropo.zeta)
+        fields = TensorDict({"advantages": response_to_nested(shaped, mask)}, batch_size=len(batch))
+        metrics["entropo/shift"] = _mean((shaped - data["advantages"]).abs(), data["response_mask"])
+        return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+
+    def _update_actor(self, batch: Any, metrics: dict) -> Any:
+        batch.extra_info[PAYLOAD] = self.entropo.payload()
+        batch = super()._update_actor(batch, metrics)
+        self.entropo.updated = True
+        for name in [name for name in metrics if name.startswith("actor/entropo/")]:
+            metrics[name.removeprefix("actor/")] = metrics.pop(name)
+        return batch
+
+    def step(self, metrics: dict, timing_raw: dict) -> Any:
+        batch = super().step(metrics, timing_raw)
+        metrics.update(self.entropo.end_step(self.global_steps))
+        return batch
+
+    def _save_checkpoint(self) -> None:
+        # before verl writes its marker: a checkpoint that can be resumed from always has our state
+        folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
+        write_state(folder, self.entropo.state_dict(self.global_steps))
+        super()._save_checkpoint()
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        folder = resumed_folder(self.config) if self.global_steps else None
+        state = read_state(folder) if folder else None
+        if state is not None:
+            self.entropo.load_state_dict(state, os.path.join(str(folder), NAME))
+        elif folder:
+            logger.warning("entropo_plugin: %s has no %s; the controller starts anew.", folder, NAME)
+
+
+SHAPED_FROM = ["advantages", "old_log_probs", "entropy", "response_mask"]
+
+
+def shape_advantages(data: TensorDict, plan: Plan, zeta: float) -> torch.Tensor:
+    """REPO on the driver, from pi_old's log-probs and entropies; ``(batch, response)`` padded."""
+    repo, logp, entropy = plan.settings.repo, data["old_log_probs"], data["entropy"]
+    if plan.estimator == "repo_r":
+        return repo_r(data["advantages"], stand_in(logp, entropy if repo.center else None, repo.logp_floor), zeta)
+    cost = step_cost(data["advantages"], logp, entropy, data["response_mask"])
+    return repo_d(data["advantages"], stand_in(logp, entropy, repo.logp_floor), cost, zeta) * data["response_mask"]
+
+
+def _fetch(batch: Any, fields: list[str]) -> TensorDict:
+    """Padded fields of a batch from verl's TransferQueue; those that it does not hold are left out."""
+    held = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+    return held.to_padded_tensor()
+
+
+def _mean(values: torch.Tensor, mask: torch.Tensor) -> float:
+    mask = mask.bool()
+    return float(values[mask].double().mean()) if mask.any() else 0.0
+
+
+def register_trainers(v1: ModuleType) -> None:
+    """Register ``entropo_<mode>`` for each of verl's V1 trainers; registering again changes nothing."""
+    for mode, base in (
+        ("sync", v1.PPOTrainerSync),
+        ("colocate_async", v1.PPOTrainerColocateAsync),
+        ("separate_async", v1.PPOTrainerSeparateAsync),
+    ):
+        registry = v1.trainer_base.TRAINER_REGISTRY
+        if f"entropo_{mode}" not in registry:
+            cls = type(f"Entropo{base.__name__}", (EntropoTrainer, base), {"base_mode": mode})
+            v1.register_trainer(f"entropo_{mode}")(cls)

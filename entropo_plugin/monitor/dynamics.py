@@ -15,7 +15,7 @@ from torch import Tensor
 from entropo_plugin.monitor.line import RunningLine
 from entropo_plugin.monitor.tokens import StepTokens, flat, readable
 
-# EM (arXiv 2505.22617), table 1: tokens of this top share have a thousand times the mean covariance.
+# EM (arXiv 2505.22617): the tokens of this top share have a thousand times the mean covariance, 3.112 against .003.
 TOP = 0.002
 
 

@@ -91,7 +91,8 @@ def mismatch_metrics(tokens: StepTokens, clip_low: float = 0.2, clip_high: float
     With ``d = log pi_old - log pi_rollout`` (clamped to +-20) and tokens drawn from pi_rollout: ``entropo/mismatch/``
 
     - ``abs_mean``, ``abs_max``: of ``|d|``, nats
-    - ``k1 = mean(-d)``, ``k3 = mean(e^d - 1 - d)``: estimators of KL(rollout || old), nats (Schulman 2020)
+    - ``k1 = mean(-d)``, ``k3 = mean(e^d - 1 - d)``: estimators of KL(rollout || old), nats (Schulman,
+      joschu.net/blog/kl-approx.html)
     - ``ratio_bias = mean(e^d) - 1``: 0 in expectation when both are normalised over the same tokens
     - ``clip_low_share``, ``clip_high_share``: tokens whose ``e^d`` alone lies outside the clip bounds
     """

@@ -75,7 +75,7 @@ def diversity_metrics(tokens: StepTokens, threshold: float = 0.5) -> dict[str, f
 
 def _texts(tokens: StepTokens) -> list[bytes]:
     ids = tokens.responses.numpy()
-    return [ids[row, :length].tobytes() for row, length in enumerate(tokens.response_length.tolist())]
+    return [ids[row, :length].tobytes() for row, length in enumerate(tokens.response_length.long().tolist())]
 
 
 def _mean(values: list[int] | list[float] | list[bool]) -> float:

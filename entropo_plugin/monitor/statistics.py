@@ -15,7 +15,7 @@ from entropo_plugin.monitor.tokens import StepTokens, flat, readable
 # Below this entropy a state leaves the policy no choice: its likeliest token has more than 99.8 %.
 PEAKED = 0.01
 ENTROPY_LEVELS = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
-# The levels for which EM (arXiv 2505.22617, table 1) publishes the covariance of a 7B model.
+# EM (arXiv 2505.22617) publishes a 7B model's covariance for the tokens above these levels.
 COVARIANCE_LEVELS = {"q50": 0.5, "q98": 0.98, "q99_8": 0.998, "q99_98": 0.9998}
 
 

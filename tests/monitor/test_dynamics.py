@@ -16,6 +16,7 @@ from entropo_plugin.monitor.dynamics import (
     token_records,
 )
 from entropo_plugin.monitor.tokens import StepTokens
+from entropo_plugin.objectives import step_cost
 
 LN2 = math.log(2)
 NAN = float("nan")
@@ -25,8 +26,8 @@ def one_state(advantage: list[float]) -> StepTokens:
     """A state with p = (1/2, 1/4, 1/4), sampled in exactly those shares: tokens 0 0 1 2. H = 1.5 ln 2."""
     logp = torch.tensor([[-LN2], [-LN2], [-2 * LN2], [-2 * LN2]], dtype=torch.float64)
     ones = torch.ones(4, 1, dtype=torch.float64)
-    given = torch.tensor(advantage, dtype=torch.float64)[:, None]
-    return StepTokens(ones, logp, ones, ones[:, 0], list("aabb"), entropy=1.5 * LN2 * ones, advantages=given)
+    column = torch.tensor(advantage, dtype=torch.float64)[:, None]
+    return StepTokens(ones, logp, ones, ones[:, 0], list("aabb"), entropy=1.5 * LN2 * ones, advantages=column)
 
 
 def test_worked_by_hand():
@@ -52,6 +53,11 @@ def test_the_neutral_beta_leaves_entropy_as_it_is():
     level = tokens.old_log_probs + tokens.entropy
     neutral = replace(tokens, advantages=tokens.advantages - beta * level)
     assert dynamics_metrics(neutral)["entropo/dynamics/predicted"] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_monitor_predicts_what_the_objectives_charge(step):
+    cost = step_cost(step.advantages, step.old_log_probs, step.entropy, step.mask)
+    assert dynamics_metrics(step)["entropo/dynamics/predicted"] == pytest.approx(-float(cost), rel=1e-12)
 
 
 def entropy_of(logits: torch.Tensor) -> float:
@@ -185,6 +191,21 @@ def test_tracker_worked_by_hand():
             "entropo/dynamics/slope": 0.1,
         }
     )
+
+
+def test_the_slope_of_a_real_descent_is_its_learning_rate():
+    """Forty policy-gradient steps on one state: measured = learning rate x predicted, but for the second order."""
+    logits, _, _, advantage, _ = state(3, 6)
+    tracker, rate = ChangeTracker(), 0.02
+    for step in range(40):
+        logp = logits.log_softmax(-1)
+        p, entropy = logp.exp(), -(logp.exp() * logp).sum()
+        centred = advantage - (p * advantage).sum()
+        found = tracker.observe(step, float(entropy), float((p * token_change(logp, entropy, centred)).sum()))
+        logits = logits + rate * p * centred
+    assert found["entropo/dynamics/pairs"] == 39
+    assert found["entropo/dynamics/slope"] == pytest.approx(rate, rel=0.05)
+    assert found["entropo/dynamics/correlation"] > 0.999
 
 
 @pytest.mark.parametrize("entropy", [None, NAN])

@@ -73,3 +73,9 @@ def test_responses_are_compared_up_to_their_length(step):
     # A score beyond a response's length does not count: nobody is right any more.
     assert found["entropo/diversity/distinct_right"] == 0.0
     assert found["entropo/diversity/mixed_share"] == 0.0
+
+
+def test_lengths_may_come_as_floats(step):
+    floats = replace(step, response_length=step.response_length.float())
+    assert diversity_metrics(floats) == diversity_metrics(step)
+    assert pass_metrics(floats) == pass_metrics(step)

@@ -1,0 +1,130 @@
+"""Whether the numbers are good enough to steer by: rounding, and mismatch between rollout and trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from entropo_plugin.monitor.tokens import StepTokens, flat
+
+KEY = "actor_rollout_ref.actor.entropy_from_logits_with_chunking"
+# Error of one token's entropy against fp64, nats rms, vocabulary of 152k, by dtype of the logits and of the maths.
+ENTROPY_ERROR = {
+    ("bfloat16", "bfloat16"): 0.074,
+    ("bfloat16", "float32"): 0.036,
+    ("float16", "float32"): 0.0045,
+    ("float32", "float32"): 6e-4,
+}
+# verl 0.9.1 on bf16 logits, against fp64 on the same logits, nats rms: as shipped, and with KEY set.
+AS_SHIPPED, WITH_KEY = 0.055, 0.0002
+# An error above this share of the mean entropy is worth a warning.
+TOLERATED = 0.05
+# fp32 log-probs are differences of logits, multiples of about 2^-19: smaller ones fall on the bf16 grid by chance.
+LEAST_MAGNITUDE = 0.01
+
+
+@dataclass(frozen=True)
+class PrecisionReport:
+    """Metrics of one step, the dtypes as they arrived, and one warning text or None."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
+    warning: str | None = None
+
+
+def precision_report(
+    tokens: StepTokens,
+    logits: str | None = None,
+    chunked: bool = False,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+) -> PrecisionReport:
+    """Everything this module knows about one step.
+
+    Args:
+        tokens: the step's fields.
+        logits: dtype name of the trainer's logits, as ``bfloat16``; None if the host does not know it.
+        chunked: whether the key :data:`KEY` is set, which does the maths in fp32.
+        clip_low, clip_high: the policy loss's bounds, ``r`` in ``[1 - clip_low, 1 + clip_high]``.
+    """
+    metrics = grid_metrics(tokens) | mismatch_metrics(tokens, clip_low, clip_high)
+    error = None if logits is None else entropy_error(logits, "float32" if chunked else logits)
+    if error is not None:
+        metrics["entropo/precision/entropy_error_rms"] = error
+    fields = {"old_log_probs": tokens.old_log_probs, "entropy": tokens.entropy, "rollout": tokens.rollout_log_probs}
+    dtypes = {name: dtype_name(value) for name, value in fields.items() if value is not None}
+    return PrecisionReport(metrics, dtypes, _warning(tokens, metrics, logits, chunked))
+
+
+def entropy_error(logits: str, maths: str) -> float | None:
+    """Expected error of one token's entropy in nats rms, or None for a combination that was not measured."""
+    return ENTROPY_ERROR.get((logits, maths))
+
+
+def dtype_name(values: Tensor) -> str:
+    """``float32`` for ``torch.float32``."""
+    return str(values.dtype).removeprefix("torch.")
+
+
+def bf16_share(values: Tensor) -> float | None:
+    """Share of the values beyond 0.01 that bf16 represents exactly; None without any.
+
+    About 1 when they were computed or kept in bf16 at some point, whatever their dtype is now; some hundredths when
+    not.
+    """
+    large = values[values.isfinite() & (values.abs() > LEAST_MAGNITUDE)].float()
+    return float((large.bfloat16().float() == large).double().mean()) if len(large) else None
+
+
+def grid_metrics(tokens: StepTokens) -> dict[str, float]:
+    """``entropo/precision/`` ``logp_bf16_share`` and ``entropy_bf16_share``: see :func:`bf16_share`."""
+    fields = {"logp": tokens.old_log_probs, "entropy": tokens.entropy}
+    shares = {name: bf16_share(value[tokens.mask]) for name, value in fields.items() if value is not None}
+    return {f"entropo/precision/{name}_bf16_share": share for name, share in shares.items() if share is not None}
+
+
+def mismatch_metrics(tokens: StepTokens, clip_low: float = 0.2, clip_high: float = 0.2) -> dict[str, float]:
+    """How far the trainer's log-probs are from the rollout engine's for the same weights and tokens.
+
+    With ``d = log pi_old - log pi_rollout`` (clamped to +-20) and tokens drawn from pi_rollout: ``entropo/mismatch/``
+
+    - ``abs_mean``, ``abs_max``: of ``|d|``, nats
+    - ``k1 = mean(-d)``, ``k3 = mean(e^d - 1 - d)``: estimators of KL(rollout || old), nats (Schulman,
+      joschu.net/blog/kl-approx.html)
+    - ``ratio_bias = mean(e^d) - 1``: 0 in expectation when both are normalised over the same tokens
+    - ``clip_low_share``, ``clip_high_share``: tokens whose ``e^d`` alone lies outside the clip bounds
+    """
+    if tokens.rollout_log_probs is None:
+        return {}
+    old, rollout = flat(tokens.mask, tokens.old_log_probs, tokens.rollout_log_probs)
+    if not len(old):
+        return {}
+    d = (old - rollout).clamp(-20, 20)
+    excess = torch.expm1(d)
+    found = {
+        "abs_mean": d.abs().mean(),
+        "abs_max": d.abs().max(),
+        "k1": -d.mean(),
+        "k3": (excess - d).mean(),
+        "ratio_bias": excess.mean(),
+        "clip_low_share": (excess < -clip_low).double().mean(),
+        "clip_high_share": (excess > clip_high).double().mean(),
+    }
+    return {f"entropo/mismatch/{name}": float(value) for name, value in found.items()}
+
+
+def _warning(tokens: StepTokens, metrics: dict[str, float], logits: str | None, chunked: bool) -> str | None:
+    """Why the entropy is too coarse beside its own mean, and what to set; None when it is not, or nothing is known."""
+    rounded = metrics.get("entropo/precision/entropy_bf16_share", 0.0) > 0.5
+    if tokens.entropy is None or not (rounded or (logits == "bfloat16" and not chunked)):
+        return None
+    (entropy,) = flat(tokens.mask, tokens.entropy)
+    if not len(entropy) or AS_SHIPPED < TOLERATED * float(entropy.mean()):
+        return None
+    remedy = f"{KEY} is set but this path of the trainer ignores it." if chunked else f"Set {KEY}=true."
+    return (
+        f"Entropy is computed in bf16: one token's is off by about {AS_SHIPPED} nats rms, beside a mean of "
+        f"{float(entropy.mean()):.3g}; in fp32 by {WITH_KEY}. {remedy}"
+    )

@@ -1,8 +1,8 @@
 """The demo's task, "write three digits whose sum is N", and its model, made and warm-started on the spot.
 
 Every prompt has 45 to 75 right answers ("12": "381", "048"), so that lost diversity can be seen. The warm start
-learns sums that miss by up to ``MISS``, which leaves a model that knows the form, is right one time in four or five, and
-spreads over many answers.
+learns sums that miss by up to ``MISS``, which leaves a model that knows the form, is right one time in four or five,
+and spreads over many answers.
 """
 
 from __future__ import annotations

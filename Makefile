@@ -1,0 +1,56 @@
+# make demo   train twice on this machine, stock GRPO and REPO-R, and show what differs
+# make test   everything: lint, unit tests, verl for real
+# Both make the environment that they need by themselves, once, in .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+# Where plain pip does not know the CPU build of torch, this index is added; override it for a mirror.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH = torch==2.13.0+cpu
+# CUDA builds that come along and break with a CPU torch ("operator torchvision::nms does not exist")
+UNWANTED = torchvision torchaudio torchcodec triton
+SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml')
+DEMO_ARGS ?=
+
+.PHONY: demo test lint unit e2e bench clean
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/entropo demo $(DEMO_ARGS)
+
+test: lint unit e2e
+
+unit: $(VENV)/.installed $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m "not e2e and not browser"
+
+e2e: $(VENV)/.installed $(VENV)/.dev
+	$(VENV)/bin/pytest -m e2e --durations=0 -v
+
+lint: $(VENV)/.installed $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.installed $(VENV)/.dev
+	$(VENV)/bin/python tests/benchmarks/import_cost.py
+
+# The tests run against the installed wheel, never against the source tree.
+$(VENV)/.installed: $(VENV)/.host $(SOURCES)
+	rm -rf .build && $(PIP) wheel -q --no-deps -w .build .
+	$(PIP) install -q --no-deps --force-reinstall .build/entropo_plugin-*.whl
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.host
+	$(PIP) install -q "pytest>=8" "hypothesis>=6" "ruff>=0.9" "mypy>=1.13" "build>=1.2"
+	touch $@
+
+$(VENV)/.host: pyproject.toml
+	@echo "Making the environment in $(VENV): about two minutes, once."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q "$(TORCH)" || $(PIP) install -q --extra-index-url $(TORCH_INDEX) "$(TORCH)"
+	$(PIP) install -q --extra-index-url $(TORCH_INDEX) "verl==0.9.1" ".[cpu,report]" || $(PIP) install -q "verl==0.9.1" ".[cpu,report]"
+	$(PIP) uninstall -q -y $(UNWANTED)
+	touch $@
+
+clean:
+	rm -rf $(VENV) .build dist

@@ -1,0 +1,67 @@
+"""The command ``entropo``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from entropo_plugin import __version__
+from entropo_plugin.config import ConfigError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="entropo", description="Entropy control for verl.")
+    parser.add_argument("--version", action="version", version=f"entropo_plugin {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_doctor(commands)
+    _add_demo(commands)
+    _add_recipes(commands)
+    return parser
+
+
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("doctor", help="is everything in place, here and in a Ray worker?")
+    parser.add_argument("--config-name", help="also check a recipe: verl's primary config, e.g. ppo_trainer")
+    parser.add_argument("--config-dir", help="folder with your own Hydra configs")
+    parser.add_argument("--no-ray", action="store_true", help="leave the Ray worker out")
+    parser.add_argument("overrides", nargs="*", help="the Hydra overrides of your command")
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    from entropo_plugin.demo.run import add_arguments
+
+    add_arguments(commands.add_parser("demo", help="train twice on this machine and show what entropy control does"))
+
+
+def _add_recipes(commands: argparse._SubParsersAction) -> None:
+    commands.add_parser("recipes", help="list the Hydra choices that we add to verl")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    options = build_parser().parse_args(argv)
+    try:
+        return _run(options)
+    except ConfigError as error:
+        print(f"entropo: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "doctor":
+        from entropo_plugin.host.doctor import examine
+
+        return examine(options)
+    if options.command == "demo":
+        from entropo_plugin.demo.run import run
+
+        return run(options)
+    from entropo_plugin.recipe_files import listing
+
+    print(listing())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

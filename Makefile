@@ -48,7 +48,7 @@ $(VENV)/.host: pyproject.toml
 	@echo "Making the environment in $(VENV): about two minutes, once."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q "$(TORCH)" || $(PIP) install -q --extra-index-url $(TORCH_INDEX) "$(TORCH)"
-	$(PIP) install -q --extra-index-url $(TORCH_INDEX) "verl==0.9.1" ".[cpu,report]" || $(PIP) install -q "verl==0.9.1" ".[cpu,report]"
+	$(PIP) install -q "verl==0.9.1" ".[cpu,report]"
 	$(PIP) uninstall -q -y $(UNWANTED)
 	touch $@
 

@@ -43,9 +43,10 @@ class Outcome:
         right = [sum(score > 0.5 for _, score in group) for group in answers]
         samples = min(len(group) for group in answers)
         distinct = [len({text for text, score in group if score > 0.5}) for group in answers]
-        rates = [mean([pass_at_k(samples, n, k) for n in right]) for k in (1, 8)]
-        ends = (mean(reward[-5:]), entropy[0], mean(entropy[-5:]))
-        return cls(name, *ends, mean(distinct), *rates, samples, len(reward), seconds)
+        pass1, pass8 = (mean([pass_at_k(samples, n, k) for n in right]) for k in (1, 8))
+        last_reward, last_entropy = mean(reward[-5:]), mean(entropy[-5:])
+        found = (mean(distinct), pass1, pass8, samples, len(reward), seconds)
+        return cls(name, last_reward, entropy[0], last_entropy, *found)
 
 
 def mean(values: list) -> float:

@@ -52,18 +52,22 @@ def tokenizer() -> Any:
     return fast
 
 
-def new_model(tok: Any, seed: int, hidden: int = 128, layers: int = 2) -> Any:
+def new_model(tok: Any, seed: int, hidden: int = 64, layers: int = 2) -> Any:
     """A small Qwen2 with untrained weights; its vocabulary is the tokenizer's, or rollout and actor would differ."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(seed)
-    sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": layers}
-    heads = {"num_attention_heads": hidden // 32, "num_key_value_heads": hidden // 32}
-    ends = {"bos_token_id": None, "eos_token_id": tok.eos_token_id, "pad_token_id": tok.pad_token_id}
-    config = Qwen2Config(
-        vocab_size=len(tok), max_position_embeddings=64, tie_word_embeddings=False, **sizes, **heads, **ends
-    )
+    sizes: dict[str, Any] = {
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 32,
+        "num_key_value_heads": hidden // 32,
+        "max_position_embeddings": 64,
+    }
+    ends: dict[str, Any] = {"bos_token_id": None, "eos_token_id": tok.eos_token_id, "pad_token_id": tok.pad_token_id}
+    config = Qwen2Config(vocab_size=len(tok), tie_word_embeddings=False, **sizes, **ends)
     model = Qwen2ForCausalLM(config).float()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = tok.eos_token_id, tok.pad_token_id
     return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def _ray_worker() -> Iterator[Finding]:
 
     mine = not ray.is_initialized()
     if mine:
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     try:
         known = ray.get(ray.remote(registered).remote(), timeout=120)
         yield from _registration("Ray worker", known)

@@ -33,7 +33,7 @@ def batch(repo: Repo, keys: Sequence[str] | None) -> Iterator[None]:
 
 
 def repo_base(
-    token_level_rewards: Tensor, response_mask: Tensor, config: Any = None, index: Any = None, **_: Any
+    token_level_rewards: Tensor, response_mask: Tensor, config: Any = None, index: Any = None, **unused: Any
 ) -> tuple[Tensor, Tensor]:
     """Base advantage of REPO over each prompt's responses, broadcast to their tokens.
 

@@ -52,7 +52,8 @@ class Plan:
             ConfigError: a setting of ours is wrong, or does not fit the rest of the configuration.
         """
         node = get(config, "entropo")
-        settings = parse(OmegaConf.to_container(node, resolve=True) if node is not None else {})
+        plain: Any = OmegaConf.to_container(node, resolve=True) if node is not None else {}
+        settings = parse(plain)
         name = get(config, "algorithm.adv_estimator")
         estimator = name if name in ESTIMATORS else None
         low, high = BOUNDS.get(estimator or "", (1e-4, 0.05))

@@ -6,7 +6,7 @@ import logging
 import os
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transfer_queue as tq
@@ -23,8 +23,13 @@ from entropo_plugin.objectives import repo_d, repo_r, stand_in, step_cost
 
 logger = logging.getLogger("entropo_plugin")
 
+if TYPE_CHECKING:
+    from verl.trainer.ppo.v1 import PPOTrainer as Host
+else:
+    Host = object
 
-class EntropoTrainer:
+
+class EntropoTrainer(Host):
     """Mixin over a verl V1 ``PPOTrainer``: observes entropy, shapes advantages, steers, saves and restores."""
 
     base_mode = ""

@@ -47,7 +47,7 @@ def shape(payload: dict[str, Any], model_output: dict[str, Any], data: TensorDic
     return changed, {"entropo/shift": _mean_shift(shaped - padded, data)}
 
 
-def _like(padded: Tensor, original: Tensor) -> Tensor:
+def _like(padded: Tensor, original: Any) -> Tensor:
     """``padded`` in the layout of ``original``: nested with the same lengths, or padded."""
     if not original.is_nested:
         return padded

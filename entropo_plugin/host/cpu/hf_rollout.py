@@ -44,7 +44,8 @@ def sample(model: Any, batch: list[Request], eos: int, pad: int, generator: torc
     """Answer a batch of requests of one temperature, left-padded, until every one has ended."""
     ids, mask = _left_pad([request.prompt for request in batch], pad)
     position, past = (mask.cumsum(-1) - 1).clamp(min=0), None
-    outputs = [TokenOutput(token_ids=[], log_probs=[], stop_reason="completed") for _ in batch]
+    chances: list[list[float]] = [[] for _ in batch]
+    outputs = [TokenOutput(token_ids=[], stop_reason="completed") for _ in batch]
     done = [request.limit <= 0 for request in batch]
     while not all(done):
         step = model(
@@ -60,10 +61,12 @@ def sample(model: Any, batch: list[Request], eos: int, pad: int, generator: torc
         for i in range(len(batch)):
             if not done[i]:
                 outputs[i].token_ids.append(int(tokens[i]))
-                outputs[i].log_probs.append(float(logps[i]))
+                chances[i].append(float(logps[i]))
                 done[i] = int(tokens[i]) == eos or len(outputs[i].token_ids) >= batch[i].limit
         ids, position = tokens[:, None], position[:, -1:] + 1
         mask = torch.cat([mask, torch.ones_like(ids)], -1)
+    for output, chance in zip(outputs, chances, strict=True):
+        output.log_probs = chance
     return outputs
 
 
@@ -173,7 +176,7 @@ class TransformersAdapter(BaseRollout):
     async def release(self) -> None:
         return None
 
-    async def update_weights(self, weights: Any, global_steps: int | None = None, **_: Any) -> None:
+    async def update_weights(self, weights: Any, wire_format: str = "named_tensors", **about: Any) -> None:
         # every rank consumes the generator: each weight is gathered from all of them
         state = {name: tensor.detach().clone() for name, tensor in weights}
-        await ray.get_actor(f"hf_server_{self.rank}").load_weights.remote(state, global_steps)
+        await ray.get_actor(f"hf_server_{self.rank}").load_weights.remote(state, about.get("global_steps"))

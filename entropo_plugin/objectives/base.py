@@ -43,7 +43,7 @@ def group_advantage(scores: Tensor, group: Tensor, std: bool = False, eps: float
         return centred
     squares = torch.zeros_like(scores).index_add(0, group, centred**2)[group]
     spread = (squares / (count - 1).clamp(min=1)).sqrt()
-    return torch.where(alone, centred, centred / (spread + eps))
+    return centred / (torch.where(alone, torch.ones_like(spread), spread) + eps)
 
 
 def _group_mean(scores: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:

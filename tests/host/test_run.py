@@ -1,0 +1,86 @@
+import json
+import logging
+import math
+
+import pytest
+
+from entropo_plugin.config import ConfigError, parse
+from entropo_plugin.host.plan import Plan
+from entropo_plugin.host.run import Run
+
+
+def make(estimator="repo_r", node=None, low=1e-4, high=0.05):
+    return Run(Plan(estimator, parse(node), low, high))
+
+
+def step(run, entropy, number=1, updated=True):
+    if entropy is not None:
+        run.observe(entropy * 10, 10)
+    run.updated = updated
+    return run.end_step(number)
+
+
+def test_one_step_measures_and_moves_once():
+    run = make()
+    run.observe(12.0, 10)
+    run.observe(18.0, 10)
+    run.updated = True
+    metrics = run.end_step(1)
+    assert metrics["entropo/entropy/token_mean"] == 1.5 and metrics["entropo/tokens"] == 20
+    assert (metrics["entropo/zeta"], metrics["entropo/target"], metrics["entropo/zeta_next"]) == (1e-3, 1.5, 1e-3)
+    assert step(run, 1.4)["entropo/zeta_next"] == 2e-3
+    assert run.payload() == {"zeta": 2e-3, "floor": -20.0, "center": False}
+
+
+def test_frozen_during_critic_warm_up():
+    run = make()
+    step(run, 1.0, updated=False)
+    assert run.controller.target.initial is None and run.zeta == 1e-3
+
+
+@pytest.mark.parametrize("entropy", [None, math.nan, math.inf])
+def test_a_missing_measurement_moves_nothing_and_says_so(entropy, caplog):
+    run = make()
+    step(run, 1.0)
+    with caplog.at_level(logging.WARNING, "entropo_plugin"):
+        assert step(run, entropy, 7)["entropo/skipped"] == 1.0
+    assert "step 7 has no finite entropy" in caplog.text and run.zeta == 1e-3
+
+
+def test_monitoring_alone_sends_nothing_and_controls_nothing():
+    run = make(None)
+    assert run.payload() == {}
+    assert step(run, 1.0) == {"entropo/entropy/token_mean": 1.0, "entropo/tokens": 10.0}
+
+
+def test_state_survives_json_bit_for_bit():
+    run = make()
+    for entropy in (1.1, 1.0, 0.9, 1.2, 1.0 / 3.0):
+        step(run, entropy)
+    other = make()
+    other.load_state_dict(json.loads(json.dumps(run.state_dict(5))), "here")
+    assert other.state_dict(5) == run.state_dict(5)
+    for entropy in (0.7, 1.3, 1.0 / 7.0):
+        assert step(other, entropy) == step(run, entropy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"estimator": "repo_d"}, "algorithm.adv_estimator was 'repo_d', is 'repo_r'"),
+        ({"format": 99}, "its format is 99, this version reads 1"),
+        ({"zeta": {"law": "fixed"}}, "entropo.repo.zeta.law was 'fixed', is 'doubling'"),
+        ({"zeta": {"law": "doubling"}}, "it lacks 'coefficient'"),
+        (
+            {"zeta": {"law": "doubling", "coefficient": "1", "steps": 0, "skipped": 0, "target": {"initial": None}}},
+            "not finite numbers",
+        ),
+    ],
+)
+def test_another_runs_state_is_refused_or_reset_by_key(change, message):
+    state = make().state_dict(3) | change
+    with pytest.raises(ConfigError, match=message + r".*entropo.resume=reset"):
+        make().load_state_dict(state, "global_step_3/entropo_state.json")
+    run = make(node={"resume": "reset"})
+    run.load_state_dict(state, "here")
+    assert run.zeta == 1e-3 and run.controller.target.initial is None

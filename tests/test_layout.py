@@ -1,0 +1,58 @@
+"""Who may import whom, and that what runs is the installed wheel."""
+
+import ast
+from pathlib import Path
+
+import entropo_plugin
+
+ROOT = Path(__file__).resolve().parent.parent / "entropo_plugin"
+ALLOWED = {
+    "config": set(),
+    "objectives": {"config"},
+    "control": {"config"},
+    "monitor": {"config"},
+    "report": {"config", "monitor", "recipe_files"},
+    "recipe_files": set(),
+    "host": {"config", "objectives", "control", "monitor", "plugin", "recipe_files"},
+    "plugin": {"host"},
+    "demo": {"config", "monitor", "report"},
+    "cli": {"config", "host", "demo", "report", "recipe_files"},
+}
+HOSTS = {"verl", "ray", "transfer_queue", "vllm", "tensordict"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def test_imports_run_one_way():
+    for path in ROOT.rglob("*.py"):
+        if room(path) == "__init__":
+            continue
+        ours = {name.split(".")[1] for name in imports(path) if name.startswith("entropo_plugin.")}
+        assert ours - {room(path)} <= ALLOWED[room(path)], path
+
+
+def test_only_the_bridge_knows_a_host():
+    for path in ROOT.rglob("*.py"):
+        known = {name.split(".")[0] for name in imports(path)} & HOSTS
+        assert not known or room(path) in {"host", "plugin"}, (path, known)
+
+
+def test_the_installed_package_is_tested_not_the_checkout():
+    assert "site-packages" in entropo_plugin.__file__
+
+
+def test_files_fit_on_a_few_screens():
+    lengths = {path.name: len(path.read_text().splitlines()) for path in ROOT.rglob("*.py")}
+    assert {name: n for name, n in lengths.items() if n > 400} == {}

@@ -25,7 +25,10 @@ def test_defaults_are_the_papers():
     [
         ({"repoo": {}}, "entropo.repoo: unknown key. Did you mean repo?"),
         ({"repo": {"zeta": {"hihg": 1}}}, "entropo.repo.zeta.hihg: unknown key. Did you mean high?"),
-        ({"repo": {"base": "ppo"}}, "entropo.repo.base='ppo': not allowed. Set entropo.repo.base to one of rloo | grpo"),
+        (
+            {"repo": {"base": "ppo"}},
+            "entropo.repo.base='ppo': not allowed. Set entropo.repo.base to one of rloo | grpo",
+        ),
         ({"repo": {"zeta": {"high": -1}}}, r"entropo.repo.zeta.high=-1.0: out of range. .* \[1e-12, 100\] or null"),
         ({"repo": {"zeta": {"initial": math.nan}}}, "entropo.repo.zeta.initial=nan: out of range"),
         ({"repo": {"zeta": {"initial": "big"}}}, "entropo.repo.zeta.initial='big': expected .* got str"),

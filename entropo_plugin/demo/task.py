@@ -98,6 +98,8 @@ def warm_start(model: Any, tok: Any, seed: int, steps: int, progress: Callable[[
     """Supervised training on near answers, all equally likely; returns the last loss in nats per answer token."""
     import torch
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a model this small only waits for a second thread
     rows, prompt = near_answers(tok)
     draw = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
@@ -113,6 +115,7 @@ def warm_start(model: Any, tok: Any, seed: int, steps: int, progress: Callable[[
         optimizer.step()
         schedule.step()
         progress(step + 1)
+    torch.set_num_threads(threads)
     return float(loss.detach())
 
 

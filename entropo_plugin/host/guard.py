@@ -6,6 +6,7 @@ verl's entry points call ``verl.utils.config.validate_config`` first; it is wrap
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 MARK = "_entropo_checks"
@@ -40,11 +41,24 @@ def check_start(config: Any) -> None:
         return
     _check_installation(hooks.failures)
     chosen = plan.Plan.from_config(config)
+    preview_resume(config, chosen)
     if chosen.settings.host == "cpu":
         cpu.activate_late()
         config.trainer.device = "cpu"
     for sentence in chosen.warnings(config):
         hooks.logger.warning("entropo_plugin: %s", sentence)
+
+
+def preview_resume(config: Any, chosen: Any) -> None:
+    """Refuse a saved state that does not fit while nothing runs yet, where the driver can see the checkpoint."""
+
+    from entropo_plugin.host.checkpoint import NAME, read_state, resumed_folder
+    from entropo_plugin.host.run import Run
+
+    folder = resumed_folder(config)
+    state = read_state(folder) if folder else None
+    if state is not None:
+        Run(chosen).load_state_dict(state, os.path.join(str(folder), NAME))
 
 
 def _check_installation(failures: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from entropo_plugin import __version__
 from entropo_plugin.config import ConfigError
 from entropo_plugin.control import Controller
 from entropo_plugin.host.plan import Plan
+from entropo_plugin.monitor import ChangeTracker, RewardLaw
 
 logger = logging.getLogger("entropo_plugin")
 
@@ -26,6 +27,9 @@ class Run:
         self.plan = plan
         zeta = plan.settings.repo.zeta
         self.controller = Controller(zeta.law, zeta.initial, plan.low, plan.high, plan.settings.target)
+        self.changes, self.law = ChangeTracker(), RewardLaw()
+        self.entropy: float | None = None
+        self._warned: set[str] = set()
         self.updated = False
         self._sum, self._count = 0.0, 0
 
@@ -45,23 +49,37 @@ class Run:
         repo = self.plan.settings.repo
         return {"zeta": self.zeta, "floor": repo.logp_floor, "center": repo.center}
 
-    def end_step(self, step: int) -> dict[str, float]:
+    def end_step(self, step: int, predicted: float | None = None) -> dict[str, float]:
         """Close a global step: move the controller and return this step's metrics.
+
+        Args:
+            step: the global step.
+            predicted: the predicted entropy change of this step's update, per unit of learning rate.
 
         The controller is frozen while the actor is not updated (critic warm-up), and skips a step whose entropy is
         missing or not finite.
         """
         entropy = self._sum / self._count if self._count else None
-        metrics = self._measured(entropy)
+        self.entropy = entropy
+        metrics = {} if entropy is None else {"entropo/entropy/token_mean": entropy}
+        metrics |= self.changes.observe(step, entropy, predicted)
         if self.plan.estimator is not None:
             metrics |= self._controlled(entropy, step)
         self._sum, self._count, self.updated = 0.0, 0, False
         return metrics
 
-    def _measured(self, entropy: float | None) -> dict[str, float]:
-        if entropy is None:
+    def observe_score(self, score: float | None) -> dict[str, float]:
+        """Fit the law R = -a exp(H) + b with this step's validation score, if there is one."""
+        if score is None:
             return {}
-        return {"entropo/entropy/token_mean": entropy, "entropo/tokens": float(self._count)}
+        self.law.add(self.entropy, score)
+        return self.law.metrics()
+
+    def warn_once(self, text: str | None) -> None:
+        """Say a warning the first time only; its numbers change from step to step, its key does not."""
+        if text is not None and "precision" not in self._warned:
+            self._warned.add("precision")
+            logger.warning("entropo_plugin: %s", text)
 
     def _controlled(self, entropy: float | None, step: int) -> dict[str, float]:
         metrics = {"entropo/zeta": self.zeta}
@@ -87,6 +105,8 @@ class Run:
             "step": step,
             "estimator": self.plan.estimator,
             "zeta": self.controller.state_dict(),
+            "changes": self.changes.state_dict(),
+            "law": self.law.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], source: str) -> None:
@@ -105,6 +125,8 @@ class Run:
             logger.warning("entropo_plugin: controller starts anew, %s: %s.", source, "; ".join(differing))
             return
         self.controller.load_state_dict(state["zeta"])
+        self.changes.load_state_dict(state["changes"])
+        self.law.load_state_dict(state["law"])
 
     def _differences(self, state: dict[str, Any]) -> list[str]:
         if state.get("format") != FORMAT:
@@ -121,9 +143,11 @@ def _damage(state: dict[str, Any]) -> list[str]:
     """A state that cannot be continued from, said in words; empty when it can."""
     try:
         numbers = [state["zeta"]["coefficient"], state["zeta"]["steps"], state["zeta"]["skipped"]]
+        ChangeTracker().load_state_dict(state["changes"])
+        RewardLaw().load_state_dict(state["law"])
         initial = state["zeta"]["target"]["initial"]
         numbers += [] if initial is None else [initial]
-    except (KeyError, TypeError) as error:
-        return [f"it lacks {error}"]
+    except (KeyError, TypeError, ValueError) as error:
+        return [f"it lacks or garbles {error}"]
     good = all(isinstance(n, float | int) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
     return [] if good else [f"it holds values that are not finite numbers: {numbers}"]

@@ -16,6 +16,7 @@ from verl.workers.utils.padding import response_to_nested
 
 from entropo_plugin.host import estimators
 from entropo_plugin.host.checkpoint import NAME, read_state, resumed_folder, write_state
+from entropo_plugin.host.measure import measure, step_tokens, validation_score
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
 from entropo_plugin.host.worker import PAYLOAD, entropo_loss
@@ -77,8 +78,20 @@ class EntropoTrainer(Host):
 
     def step(self, metrics: dict, timing_raw: dict) -> Any:
         batch = super().step(metrics, timing_raw)
-        metrics.update(self.entropo.end_step(self.global_steps))
+        metrics.update(self._measure(batch))
+        metrics.update(self.entropo.end_step(self.global_steps, metrics.get("entropo/dynamics/predicted")))
         return batch
+
+    def _measure(self, batch: Any) -> dict[str, float]:
+        """Exact statistics of the step, after its last update and before verl clears its fields."""
+        tokens = step_tokens(batch, self.config.data.max_response_length, self.tokenizer.eos_token_id)
+        metrics, warning = measure(tokens, self.config.actor_rollout_ref.actor)
+        self.entropo.warn_once(warning)
+        return metrics
+
+    def _compute_metrics(self, batch: Any, metrics: dict, *args: Any, **kwargs: Any) -> None:
+        super()._compute_metrics(batch, metrics, *args, **kwargs)
+        metrics.update(self.entropo.observe_score(validation_score(metrics)))
 
     def _save_checkpoint(self) -> None:
         # before verl writes its marker: a checkpoint that can be resumed from always has our state

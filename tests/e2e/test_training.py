@@ -24,6 +24,7 @@ def check_steps(lines, high):
         assert abs(entropy - data["actor/entropy"]) < 1e-5
         assert data["training/rollout_probs_diff_max"] < 1e-3
         assert data["entropo/shift"] > 0
+        assert data["entropo/mismatch/abs_max"] < 1e-3 and 0 <= data["entropo/pass_at/8"] <= 1
         zeta = doubling(zeta, entropy, target, 1e-4, high)
         assert data["entropo/zeta_next"] == zeta
 

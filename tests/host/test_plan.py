@@ -118,3 +118,16 @@ def test_a_verl_outside_the_range_is_refused(monkeypatch):
     monkeypatch.setattr(plugin, "verl_version", lambda: "0.8.0")
     with pytest.raises(ConfigError, match="verl 0.8.0 is installed, entropo_plugin supports verl>=0.9.1,<0.10"):
         guard.check_start(compose("ppo_trainer", ["+entropo=repo_r"]))
+
+
+def test_a_state_that_does_not_fit_is_refused_on_the_driver(tmp_path):
+    from entropo_plugin.host.checkpoint import write_state
+    from entropo_plugin.host.run import Run
+
+    state = Run(check("+entropo=repo_d")).state_dict(4)
+    write_state(tmp_path / "global_step_4", state)
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("4")
+    where = [f"trainer.default_local_dir={tmp_path}", "trainer.resume_mode=auto"]
+    with pytest.raises(ConfigError, match="adv_estimator was 'repo_d', is 'repo_r'.*entropo.resume=reset"):
+        guard.preview_resume(compose("ppo_trainer", [*CPU, "+entropo=repo_r", *where]), check("+entropo=repo_r"))
+    guard.preview_resume(compose("ppo_trainer", [*CPU, "+entropo=repo_d", *where]), check("+entropo=repo_d"))

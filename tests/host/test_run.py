@@ -26,7 +26,7 @@ def test_one_step_measures_and_moves_once():
     run.observe(18.0, 10)
     run.updated = True
     metrics = run.end_step(1)
-    assert metrics["entropo/entropy/token_mean"] == 1.5 and metrics["entropo/tokens"] == 20
+    assert metrics["entropo/entropy/token_mean"] == 1.5
     assert (metrics["entropo/zeta"], metrics["entropo/target"], metrics["entropo/zeta_next"]) == (1e-3, 1.5, 1e-3)
     assert step(run, 1.4)["entropo/zeta_next"] == 2e-3
     assert run.payload() == {"zeta": 2e-3, "floor": -20.0, "center": False}
@@ -50,7 +50,7 @@ def test_a_missing_measurement_moves_nothing_and_says_so(entropy, caplog):
 def test_monitoring_alone_sends_nothing_and_controls_nothing():
     run = make(None)
     assert run.payload() == {}
-    assert step(run, 1.0) == {"entropo/entropy/token_mean": 1.0, "entropo/tokens": 10.0}
+    assert step(run, 1.0) == {"entropo/entropy/token_mean": 1.0, "entropo/dynamics/pairs": 0.0}
 
 
 def test_state_survives_json_bit_for_bit():
@@ -60,8 +60,8 @@ def test_state_survives_json_bit_for_bit():
     other = make()
     other.load_state_dict(json.loads(json.dumps(run.state_dict(5))), "here")
     assert other.state_dict(5) == run.state_dict(5)
-    for entropy in (0.7, 1.3, 1.0 / 7.0):
-        assert step(other, entropy) == step(run, entropy)
+    for number, entropy in ((6, 0.7), (7, 1.3), (8, 1.0 / 7.0)):
+        assert step(other, entropy, number) == step(run, entropy, number)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_state_survives_json_bit_for_bit():
         ({"estimator": "repo_d"}, "algorithm.adv_estimator was 'repo_d', is 'repo_r'"),
         ({"format": 99}, "its format is 99, this version reads 1"),
         ({"zeta": {"law": "fixed"}}, "entropo.repo.zeta.law was 'fixed', is 'doubling'"),
-        ({"zeta": {"law": "doubling"}}, "it lacks 'coefficient'"),
+        ({"zeta": {"law": "doubling"}}, "it lacks or garbles 'coefficient'"),
         (
             {"zeta": {"law": "doubling", "coefficient": "1", "steps": 0, "skipped": 0, "target": {"initial": None}}},
             "not finite numbers",
@@ -84,3 +84,23 @@ def test_another_runs_state_is_refused_or_reset_by_key(change, message):
     run = make(node={"resume": "reset"})
     run.load_state_dict(state, "here")
     assert run.zeta == 1e-3 and run.controller.target.initial is None
+
+
+def test_the_law_is_fitted_on_validation_scores_and_resumed():
+    run = make(None)
+    for number, entropy in enumerate((math.log(3.0), math.log(2.0)), 1):
+        step(run, entropy, number)
+        metrics = run.observe_score(1.0 - 0.25 * math.exp(entropy))
+    assert metrics["entropo/law/a"] == pytest.approx(0.25) and metrics["entropo/law/ceiling"] == pytest.approx(0.75)
+    assert run.observe_score(None) == {}
+    other = make(None)
+    other.load_state_dict(json.loads(json.dumps(run.state_dict(2))), "here")
+    assert other.law.metrics() == run.law.metrics()
+
+
+def test_a_warning_is_said_once(caplog):
+    run = make()
+    with caplog.at_level(logging.WARNING, "entropo_plugin"):
+        for text in ("coarse 1", None, "coarse 2"):
+            run.warn_once(text)
+    assert "coarse 1" in caplog.text and "coarse 2" not in caplog.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -77,13 +79,13 @@ def _k3(change: Tensor) -> Tensor:
 
 # d = log p - log p_old: `abs` is the authors' code, whose gradient is +-1 wherever d is not 0; `k2` = d^2 / 2;
 # `k3` = exp(d) - 1 - d, on pi_old's samples an unbiased estimate of KL(pi_old || pi). All are 0, with gradient 0, at 0.
-PENALTIES = {"abs": torch.abs, "k2": lambda change: change**2 / 2, "k3": _k3}
+PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"abs": torch.abs, "k2": lambda change: change**2 / 2, "k3": _k3}
 
 
 def micro_top(logp: Tensor, advantage: Tensor, mask: Tensor, ratio: float) -> Tensor:
     """verl 0.9.1's choice for ``kl_cov`` in one micro-batch, for comparison only.
 
-    Current log-probs, means over the micro-batch in the inputs' own precision, and at least one token: it depends on how
+    Current log-probs, means over the micro-batch in the inputs' precision, and at least one token: it depends on how
     the batch is cut, and with one response to a micro-batch every covariance is 0.
 
     Returns:

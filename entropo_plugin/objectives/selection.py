@@ -155,7 +155,7 @@ def selection_metrics(cov: Tensor, advantage: Tensor, selected: Tensor) -> dict[
 
 
 def positive_ceiling(logp: Tensor, advantage: Tensor, mask: Tensor) -> float:
-    """Highest covariance that any token with the largest advantage can have: ``(max A - mean A) * mean(-log p)`` (ours).
+    """Highest covariance a token of the largest advantage can have: ``(max A - mean A) * mean(-log p)`` (ours).
 
     Clip-Cov reaches no token of a right answer when this is below its lower bound, for groups of 8 once
     ``mean(-log p) < 0.40`` nats with the published bound 1.

@@ -40,7 +40,8 @@ class Controller:
         self.law, self.low, self.high = law, low, high
         self.target = TargetTracker(target)
         self.coefficient = initial
-        self._law = LAWS[law](initial, options or Options())
+        self.options = options or Options()
+        self._law = LAWS[law](initial, self.options)
         self.steps = 0
         self.skipped = 0
 
@@ -55,7 +56,10 @@ class Controller:
         target, used = self.target.observe(entropy), self.coefficient
         self.coefficient = self._law(used, entropy, target, self.low, self.high)
         self.steps += 1
-        return Move(used, self.coefficient, entropy, target, abs(self.coefficient) >= self.high)
+        return Move(used, self.coefficient, entropy, target, self._at_bound())
+
+    def _at_bound(self) -> bool:
+        return abs(self.coefficient) >= self.high or (not self.options.signed and self.coefficient <= self.low)
 
     def state_dict(self) -> dict[str, Any]:
         """State as plain JSON values; floats survive JSON bit for bit."""

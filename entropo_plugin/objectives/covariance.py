@@ -66,11 +66,12 @@ def kl_cov(
         ``(batch, response)`` loss, 0 in the padding.
     """
     change, advantage = log_ratio(logp, old_logp, mask), response_only(advantage, mask)
-    loss, extra = -advantage * torch.exp(change), beta * PENALTIES[kind](change)
-    if weight is not None:
-        scale = response_only(weight, mask)
-        loss, extra = loss * scale, extra * scale if weigh_penalty else extra
-    return torch.where(selected & mask.bool(), loss + extra, loss)
+    loss, penalty = -advantage * torch.exp(change), beta * PENALTIES[kind](change)
+    extra = torch.where(selected & mask.bool(), penalty, torch.zeros_like(penalty))
+    if weight is None:
+        return loss + extra
+    scale = response_only(weight, mask)
+    return (loss + extra) * scale if weigh_penalty else loss * scale + extra
 
 
 def _k3(change: Tensor) -> Tensor:

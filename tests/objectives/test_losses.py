@@ -17,7 +17,7 @@ def surrogate(ratio, advantage, **options):
     options = {"low": 0.2, "high": 0.28} | options
     loss = adapo(logp, torch.zeros(1, 1).double(), torch.tensor([[advantage]]).double(), ONE, **options)
     loss.sum().backward()
-    return float(loss), float(logp.grad)
+    return loss.item(), logp.grad.item()
 
 
 @pytest.mark.parametrize(

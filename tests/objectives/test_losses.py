@@ -92,7 +92,7 @@ def test_penalty_literal(kind, change, value, slope):
     at = torch.tensor(change, dtype=torch.float64, requires_grad=True)
     found = PENALTIES[kind](at)
     found.backward()
-    assert (float(found), float(at.grad)) == pytest.approx((value, slope), abs=1e-10)
+    assert (found.item(), at.grad.item()) == pytest.approx((value, slope), abs=1e-10)
 
 
 def test_k3_is_the_kl_on_the_old_policys_samples():

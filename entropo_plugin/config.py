@@ -189,7 +189,7 @@ SCOPE = "tokens that share means and quota; micro_batch: verl's own numbers, for
 
 @dataclass(frozen=True)
 class ClipCov:
-    """Clip-Cov: random tokens of a band of covariance give no gradient (EM)."""
+    """Clip-Cov: random tokens of a band of covariance give no gradient (EM); `anneal` moves `ratio`."""
 
     ratio: float = key(2e-4, "share of the response tokens that is dropped", low=0.0, high=1.0, source="EM")
     band: str = key(
@@ -210,7 +210,7 @@ class ClipCov:
 
 @dataclass(frozen=True)
 class KlCov:
-    """KL-Cov: the tokens of highest covariance pay for leaving pi_old (EM)."""
+    """KL-Cov: the tokens of highest covariance pay for leaving pi_old (EM); `anneal` moves `beta`."""
 
     ratio: float = key(
         2e-3, "share of the response tokens; EM: 2e-3 at 7B, 2e-4 at 32B", low=0.0, high=1.0, source="EM"

@@ -47,14 +47,13 @@ def train(folder: Path, overrides: list[str], on_step: Callable[[dict], None], s
 def _follow(
     child: subprocess.Popen, metrics: Path, on_step: Callable[[dict], None], stall_seconds: float, log: Path
 ) -> None:
-    seen, moved = 0, time.monotonic()
+    position, moved = 0, time.monotonic()
     while True:
         status = child.poll()
-        lines = read_steps(metrics)
-        for line in lines[seen:]:
+        lines, position = _new_lines(metrics, position)
+        for line in lines:
             on_step(line)
             moved = time.monotonic()
-        seen = len(lines)
         if status is not None:
             break
         if time.monotonic() - moved > stall_seconds:
@@ -64,12 +63,19 @@ def _follow(
         raise TrainingFailed(f"verl ended with exit status {status}.\n{last_words(log)}\nIts whole log: {log}")
 
 
-def read_steps(metrics: Path) -> list[dict]:
-    """The complete lines of verl's file logger; the last one may still be half-written."""
+def _new_lines(metrics: Path, position: int) -> tuple[list[dict], int]:
+    """The complete lines of verl's file logger after ``position``; the last one may still be half-written."""
     if not metrics.exists():
-        return []
-    lines = metrics.read_text(errors="replace").split("\n")[:-1]
-    return [json.loads(line) for line in lines if line.strip()]
+        return [], position
+    with open(metrics, "rb") as file:
+        file.seek(position)
+        whole = file.read().rpartition(b"\n")
+    return [json.loads(line) for line in whole[0].splitlines() if line.strip()], position + len(whole[0] + whole[1])
+
+
+def read_steps(metrics: Path) -> list[dict]:
+    """Every complete line of verl's file logger so far."""
+    return _new_lines(metrics, 0)[0]
 
 
 def last_words(log: Path) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,11 +31,11 @@ class Finding:
 
 def examine(options: argparse.Namespace) -> int:
     """Print every finding; 0 only when all is well."""
-    checks: list[Callable[[], Iterator[Finding]]] = [_versions, _process, _platform]
-    if not options.no_ray:
-        checks.append(_ray_worker)
+    warnings.simplefilter("ignore")
+    checks: list[Callable[[], Iterator[Finding]]] = [_versions, _process]
     if options.config_name or options.overrides:
-        checks.append(lambda: _recipe(options))
+        checks.append(functools.partial(_recipe, options))
+    checks += [_platform] if options.no_ray else [_platform, _ray_worker]
     problems = 0
     for check in checks:
         for finding in _guarded(check):

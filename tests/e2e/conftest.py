@@ -1,0 +1,25 @@
+import pytest
+from support import overrides_for
+
+from entropo_plugin.demo import process, task
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A model warm-started for a few seconds, with its tokenizer and data."""
+    folder = tmp_path_factory.mktemp("task")
+    task.make(folder, seed=0, steps=120)
+    return folder
+
+
+@pytest.fixture
+def verl(made, tmp_path):
+    """Trains for real with verl's stock entry point; returns the logged steps."""
+
+    def run(*overrides, folder="run", steps=3):
+        where = tmp_path / folder
+        common = overrides_for(made, where, steps)
+        process.train(where, [*common, *overrides], lambda line: None, stall_seconds=180)
+        return [line for line in process.read_steps(where / "metrics.jsonl") if "critic/score/mean" in line["data"]]
+
+    return run

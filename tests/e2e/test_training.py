@@ -1,0 +1,119 @@
+"""verl for real: stock entry point, V1 trainers, Ray, TransferQueue, FSDP2 over gloo, and a rollout server."""
+
+import json
+import sys
+
+import pytest
+from support import kill, main_ppo, start, wait_for
+
+from entropo_plugin.control import doubling
+from entropo_plugin.demo import process
+from entropo_plugin.host.checkpoint import NAME
+
+pytestmark = pytest.mark.e2e
+
+
+def check_steps(lines, high):
+    """Every step followed the paper's law from the measured entropy, and rollout and trainer agree."""
+    zeta, target = 1e-3, None
+    for line in lines:
+        data = line["data"]
+        entropy = data["entropo/entropy/token_mean"]
+        target = entropy if target is None else target
+        assert data["entropo/zeta"] == zeta and data["entropo/target"] == target
+        assert abs(entropy - data["actor/entropy"]) < 1e-5
+        assert data["training/rollout_probs_diff_max"] < 1e-3
+        assert data["entropo/shift"] > 0
+        zeta = doubling(zeta, entropy, target, 1e-4, high)
+        assert data["entropo/zeta_next"] == zeta
+
+
+def test_repo_r_with_a_vllm_server(verl):
+    lines = verl("+entropo=repo_r", "entropo.repo.zeta.high=0.3", steps=4)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    check_steps(lines, 0.3)
+
+
+def test_colocated_async_trainer_with_a_vllm_server(verl):
+    lines = verl("+entropo=repo_r", "trainer.v1.trainer_mode=entropo_colocate_async", steps=3)
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    for line in lines:
+        assert abs(line["data"]["entropo/entropy/token_mean"] - line["data"]["actor/entropy"]) < 1e-5
+
+
+def test_repo_d_shapes_on_the_driver(verl):
+    lines = verl("+entropo=repo_d", "entropo.repo.zeta.initial=1", "actor_rollout_ref.rollout.name=hf", steps=2)
+    assert [line["data"]["entropo/zeta"] for line in lines] == [1.0, 1.0]
+    assert lines[-1]["data"]["entropo/shift"] > 0
+
+
+def test_killed_and_resumed_the_controller_continues_exactly(made, tmp_path, verl):
+    where = tmp_path / "first"
+    settings = [
+        "+entropo=repo_r",
+        "actor_rollout_ref.rollout.name=hf",
+        "trainer.save_freq=1",
+        "trainer.resume_mode=auto",
+    ]
+    log, run_id = where / "metrics.jsonl", "killed-and-resumed"
+    marks = {"VERL_FILE_LOGGER_PATH": str(log), process.MARK: run_id}
+    child = start(main_ppo(made, where, 50, *settings), where, **marks)
+    try:
+        wait_for(lambda: len(process.read_steps(log)) >= 3, 240)
+    finally:
+        kill(child)
+        process.end_all(run_id, child)
+    saved = int((tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    state = json.loads((tmp_path / "checkpoints" / f"global_step_{saved}" / NAME).read_text())
+    before = {line["step"]: line["data"] for line in process.read_steps(log)}
+    assert state["step"] == saved >= 2
+    if saved in before:
+        assert state["zeta"]["coefficient"] == before[saved]["entropo/zeta_next"]
+
+    lines = verl(*settings, folder="second", steps=saved + 2)
+    assert [line["step"] for line in lines] == [saved + 1, saved + 2]
+    first = lines[0]["data"]
+    assert first["entropo/zeta"] == state["zeta"]["coefficient"]
+    assert first["entropo/target"] == state["zeta"]["target"]["initial"] == before[1]["entropo/target"]
+
+
+def test_bad_settings_end_on_the_driver_before_a_cluster_is_up(made, tmp_path):
+    child = start(main_ppo(made, tmp_path, 3, "+entropo=repo_r", "entropo.repo.zeta.high=1000"), tmp_path)
+    assert child.wait(120) == 1
+    said = (tmp_path / "out.txt").read_text()
+    assert "ConfigError: entropo.repo.zeta.high=1000.0: out of range. Set entropo.repo.zeta.high to a number in" in said
+    assert "ray init kwargs" not in said and "Started a local Ray instance" not in said
+
+
+def test_the_doctor_finds_everything_here_and_in_a_ray_worker(tmp_path):
+    command = [sys.executable, "-m", "entropo_plugin.cli", "doctor", "+cpu=tiny", "+entropo=repo_r"]
+    child = start(command, tmp_path)
+    assert child.wait(180) == 0, (tmp_path / "out.txt").read_text()
+    said = (tmp_path / "out.txt").read_text()
+    for line in (
+        "ok       verl: 0.9.1 is supported",
+        "Ray worker: estimators registered: repo_r, repo_d",
+        "ok       recipe ppo_trainer: valid: estimator repo_r, trainer entropo_sync",
+        "ok       device platform: cpu (our CPU host)",
+        "All is well.",
+    ):
+        assert line in said
+
+
+def test_ctrl_c_ends_the_demo_and_leaves_no_process(tmp_path):
+    import psutil
+
+    command = [sys.executable, "-m", "entropo_plugin.cli", "demo", "--rollout", "hf", "--out", str(tmp_path / "demo")]
+    child = start(command, tmp_path)
+    try:
+        wait_for(lambda: list((tmp_path / "demo").glob("grpo/train.log")), 180)
+        log = tmp_path / "demo" / "grpo" / "train.log"
+        wait_for(lambda: "Started a local Ray instance" in log.read_text(errors="replace"), 180)
+        family = psutil.Process(child.pid).children(recursive=True)
+        child.send_signal(2)
+        assert child.wait(90) == 130
+    finally:
+        if child.poll() is None:
+            kill(child)
+    assert "Interrupted; every process of the training has been ended." in (tmp_path / "out.txt").read_text()
+    assert family and not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -1,0 +1,120 @@
+"""Whole verl configurations, composed as the command line composes them, through the driver's start-up check."""
+
+import logging
+
+import pytest
+
+from entropo_plugin.config import ConfigError
+from entropo_plugin.host import guard, plan
+from entropo_plugin.host.doctor import compose
+
+CPU = ["+cpu=tiny", "actor_rollout_ref.model.path=/nowhere"]
+
+
+def check(*overrides, host=CPU):
+    config = compose("ppo_trainer", [*host, *overrides])
+    return plan.Plan.from_config(config)
+
+
+def test_one_key_selects_objective_trainer_and_entropy_in_fp32():
+    config = compose("ppo_trainer", ["+entropo=repo_r"])
+    assert config.algorithm.adv_estimator == "repo_r"
+    assert config.trainer.v1.trainer_mode == "entropo_sync"
+    assert config.actor_rollout_ref.actor.entropy_from_logits_with_chunking is True
+    chosen = plan.Plan.from_config(config)
+    assert (chosen.estimator, chosen.low, chosen.high) == ("repo_r", 1e-4, 0.05)
+    assert chosen.shapes_in_loss and not chosen.shapes_on_driver
+
+
+def test_repo_d_has_its_own_bounds_and_shapes_on_the_driver():
+    chosen = check("+entropo=repo_d")
+    assert (chosen.low, chosen.high, chosen.shapes_on_driver) == (1e-3, 10.0, True)
+
+
+def test_old_log_probs_move_repo_r_to_the_driver():
+    assert check("+entropo=repo_r", "entropo.repo.logp=old").shapes_on_driver
+
+
+def test_monitoring_leaves_the_users_objective_alone():
+    config = compose("ppo_trainer", ["+entropo=monitor", "algorithm.adv_estimator=grpo"])
+    assert config.algorithm.adv_estimator == "grpo"
+    assert config.actor_rollout_ref.actor.entropy_from_logits_with_chunking is False
+    assert plan.Plan.from_config(config).estimator is None
+
+
+def test_any_primary_config_takes_the_key():
+    config = compose("ppo_megatron_trainer", ["+entropo=repo_r"])
+    assert config.algorithm.adv_estimator == "repo_r"
+
+
+def test_stock_runs_are_not_our_business():
+    assert not plan.concerns(compose("ppo_trainer", []))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+entropo=repo_r", "+entropo.repo.zeta.hihg=1"], "entropo.repo.zeta.hihg: unknown key"),
+        (["+entropo=repo_r", "entropo.repo.zeta.high=1000"], "entropo.repo.zeta.high=1000.0: out of range"),
+        (["+entropo=repo_r", "entropo.repo.zeta.high=1e-6"], "entropo.repo.zeta.low=0.0001 exceeds"),
+        (["algorithm.adv_estimator=repo_r"], "needs our trainer, but trainer.v1.trainer_mode=sync. Set .*entropo_sync"),
+        (
+            ["+entropo=repo_r", "trainer.v1.trainer_mode=colocate_async"],
+            "trainer_mode=colocate_async. Set trainer.v1.trainer_mode=entropo_colocate_async",
+        ),
+        (["+entropo.repo.base=grpo"], "the node entropo needs our trainer"),
+        (["+entropo=repo_r", "trainer.use_v1=false"], "trainer.use_v1=false: .* Set trainer.use_v1=true"),
+        (["+entropo=monitor", "distillation.enabled=true"], "distillation.enabled=true: distillation replaces"),
+        (
+            ["+entropo=repo_r", "algorithm.rollout_correction.bypass_mode=true"],
+            "bypass_mode=true: .* no exact entropy .*Set bypass_mode=false",
+        ),
+        (
+            ["+entropo=repo_r", "entropo.repo.center=true"],
+            "entropo.repo.center=true with logp=current .* Set actor_rollout_ref.actor.calculate_entropy=true",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        check(*overrides)
+
+
+def test_the_transformers_rollout_is_refused_without_the_cpu_host():
+    with pytest.raises(ConfigError, match="rollout.name=hf is part of the CPU host. Add .entropo_host=cpu"):
+        check("+entropo=repo_r", "actor_rollout_ref.rollout.name=hf", host=[])
+
+
+@pytest.mark.parametrize("missing", ["transfer_queue", "vllm"])
+def test_a_missing_package_is_named_with_its_remedy(missing, monkeypatch):
+    find = plan.importlib.util.find_spec
+    monkeypatch.setattr(plan.importlib.util, "find_spec", lambda name: None if name == missing else find(name))
+    with pytest.raises(ConfigError, match="pip install"):
+        check("+entropo=repo_r")
+
+
+def test_warnings_name_inert_zeta_and_coarse_entropy(caplog):
+    chosen = check("+entropo=repo_r", "entropo.repo.zeta.law=fixed", "entropo.repo.zeta.initial=0")
+    config = compose("ppo_trainer", ["+entropo=monitor"])
+    assert "leaves every advantage as it is" in chosen.warnings(compose("ppo_trainer", CPU))[0]
+    with caplog.at_level(logging.WARNING, "entropo_plugin"):
+        guard.check_start(config)
+    assert "entropy_from_logits_with_chunking=false" in caplog.text
+
+
+def test_the_check_runs_inside_verls_own_validation():
+    from verl.utils import config as verl_config
+
+    assert getattr(verl_config.validate_config, guard.MARK)
+    with pytest.raises(ConfigError, match="entropo.repo.zeta.high"):
+        verl_config.validate_config(
+            compose("ppo_trainer", ["+entropo=repo_r", "entropo.repo.zeta.high=1e9"]), False, False
+        )
+
+
+def test_a_verl_outside_the_range_is_refused(monkeypatch):
+    from entropo_plugin import plugin
+
+    monkeypatch.setattr(plugin, "verl_version", lambda: "0.8.0")
+    with pytest.raises(ConfigError, match="verl 0.8.0 is installed, entropo_plugin supports verl>=0.9.1,<0.10"):
+        guard.check_start(compose("ppo_trainer", ["+entropo=repo_r"]))

@@ -1,0 +1,105 @@
+"""How verl finds us, in fresh processes: what is registered, what it costs nothing to leave alone, what is said."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def python(code, **variables):
+    """Run code in a new process outside the checkout; returns stdout and stderr together."""
+    import os
+
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ENTROPO")} | variables
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_import_verl_registers_lazily_and_only_once():
+    said = python(
+        "import sys, verl\n"
+        "assert 'verl.trainer.ppo.core_algos' not in sys.modules\n"
+        "assert 'entropo_plugin.host.trainer' not in sys.modules and 'hydra' not in sys.modules\n"
+        "import entropo_plugin.plugin as p\n"
+        "p.register(); p.register()\n"
+        "from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as A\n"
+        "from verl.trainer.ppo.v1 import get_trainer_cls as get\n"
+        "p.register(); p.register()\n"
+        "print(A['repo_r'].__module__, A['repo_d'].__module__)\n"
+        "for m in ('sync', 'colocate_async', 'separate_async'): print(get('entropo_' + m).__mro__[1:3])\n"
+        "from entropo_plugin.host.hooks import failures; assert not failures, failures\n"
+    )
+    assert "entropo_plugin.host.estimators entropo_plugin.host.estimators" in said
+    for base in ("PPOTrainerSync", "PPOTrainerColocateAsync", "PPOTrainerSeparateAsync"):
+        assert base in said
+    assert "entropo_plugin:" not in said
+
+
+def test_no_shim_acts_unless_asked():
+    code = (
+        "import importlib.metadata as m, os, torch.distributed.fsdp as f\n"
+        "before = (m.version, f.CPUOffloadPolicy)\n"
+        "import verl, verl.utils.distributed as d, verl.utils.model as model\n"
+        "from verl.plugin.platform import PlatformRegistry\n"
+        "from entropo_plugin.host import cpu\n"
+        "shims = [m.version is not before[0], f.CPUOffloadPolicy is not before[1],\n"
+        "  'entropo' in d.initialize_global_process_group_ray.__code__.co_filename,\n"
+        "  'entropo' in model.load_valuehead_model.__code__.co_filename,\n"
+        "  PlatformRegistry.get('cpu') is not None, 'VERL_ENGINE_DEVICE' in os.environ, cpu.active()]\n"
+        "print(shims)\n"
+    )
+    assert "[False, False, False, False, False, False, False]" in python(code)
+    assert "[True, True, True, True, True, True, True]" in python(code, ENTROPO_CPU="1")
+
+
+def test_the_shims_step_aside_for_a_cpu_platform_of_verls_own():
+    code = (
+        "import verl.plugin.platform as p\n"
+        "class Theirs: pass\n"
+        "p.PlatformRegistry._platforms['cpu'] = Theirs\n"
+        "import entropo_plugin.host.cpu as cpu; cpu._active = False; cpu.activate()\n"
+        "print(cpu.active(), p.PlatformRegistry.get('cpu') is Theirs)\n"
+    )
+    assert "False True" in python(code)
+
+
+def test_the_vllm_plugin_acts_only_in_verls_own_servers():
+    code = (
+        "import sys; from entropo_plugin.host.cpu.vllm_plugin import register; register(); print('vllm' in sys.modules)"
+    )
+    assert "False" in python(code)
+    assert "False" in python(code, ENTROPO_CPU="1")
+    assert "False" in python(code, VERL_REPLICA_RANK="0")
+
+
+def test_a_failure_to_register_is_said_at_warning_and_refused_at_start_up():
+    said = python(
+        "import entropo_plugin.host.estimators as e\n"
+        "import entropo_plugin.host.hooks as h\n"
+        "def broken(core): raise RuntimeError('no luck')\n"
+        "e.register_estimators = broken\n"
+        "import verl.trainer.ppo.core_algos\n"
+        "from entropo_plugin.host.guard import check_start\n"
+        "from entropo_plugin.host.doctor import compose\n"
+        "try: check_start(compose('ppo_trainer', ['+entropo=repo_r']))\n"
+        "except ValueError as error: print('refused:', error)\n"
+    )
+    assert "WARNING" in said and "RuntimeError: no luck" in said and "Run `entropo doctor`" in said
+    assert "refused: entropo_plugin did not register completely" in said
+
+
+def test_hydra_finds_us_without_importing_torch():
+    said = python(
+        "import sys\n"
+        "from hydra.core.plugins import Plugins\n"
+        "from hydra.plugins.search_path_plugin import SearchPathPlugin\n"
+        "print([c.__name__ for c in Plugins.instance().discover(SearchPathPlugin)], 'torch' in sys.modules)\n"
+    )
+    assert "EntropoSearchPath" in said and "False" in said
+
+
+@pytest.mark.parametrize("policy", ["none", "something_else"])
+def test_verls_own_switch_leaves_us_out(policy):
+    said = python("import sys, verl; print('entropo_plugin.plugin' in sys.modules)", VERL_USE_EXTERNAL_PLUGINS=policy)
+    assert "False" in said

@@ -1,51 +1,58 @@
-"""Every setting of the node ``entropo:``: its unit, bound, default and source, and the parser that refuses the rest.
+"""Every setting of the node ``entropo:``: its unit, bound, default and source, and what contradicts.
 
 Sources are named in docs/objectives.md; "ours" marks a choice for which no source decides.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
+
+from entropo_plugin.keys import ConfigError, group, key, parse_group, rows
 
 ESTIMATORS = ("repo_r", "repo_d")
 LOSSES = ()
 TRAINER_MODES = ("entropo_sync", "entropo_colocate_async", "entropo_separate_async")
+SCHEDULES = ("constant", "linear", "cosine", "power")
 
 
-class ConfigError(ValueError):
-    """A setting that cannot be used. The message names the key, its value, what is allowed and what to change."""
+@dataclass(frozen=True)
+class Gains:
+    """Gains of the law `pi` on log(target / entropy), as shares of the coefficient's largest size."""
+
+    proportional: float = key(0.5, "gain on this step's error", low=0.0, high=100.0)
+    integral: float = key(0.1, "gain on the summed error", low=0.0, high=100.0)
 
 
-def key(
-    default: Any,
-    help: str,
-    *,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    optional: bool = False,
-    source: str = "ours",
-) -> Any:
-    """One setting: a dataclass field that carries what the parser and the documentation need."""
-    about = dict(help=help, unit=unit, low=low, high=high, choices=choices, optional=optional, source=source)
-    return field(default=default, metadata=about)
+@dataclass(frozen=True)
+class Anneal:
+    """Schedule of a coefficient from its first value to `end` (CTA names no schedule)."""
 
-
-def group(kind: type) -> Any:
-    """A nested group of settings with its own defaults."""
-    return field(default_factory=kind, metadata={"group": kind})
+    kind: str = key("constant", "form of the way from the first value to `end`", choices=SCHEDULES)
+    end: float = key(0.0, "value at the end of the schedule", low=-100.0, high=100.0)
+    hold: int = key(
+        25,
+        "steps at the first value before it moves; at 8 updates a step 200, where EM saw 73 % of entropy spent",
+        unit="steps",
+        low=0,
+        high=10**7,
+        source="EM",
+    )
+    steps: int = key(1000, "length of the way; for power, its time constant", unit="steps", low=1, high=10**7)
+    power: float = key(1.0, "exponent of kind=power", low=1e-3, high=10.0)
 
 
 @dataclass(frozen=True)
 class Zeta:
     """REPO's coefficient and the law that moves it, once per global step."""
 
-    law: str = key("doubling", "how zeta follows the entropy", choices=("doubling", "fixed"), source="SkyRL, EPRL")
+    law: str = key(
+        "doubling",
+        "how zeta follows the entropy",
+        choices=("doubling", "fixed", "pi", "annealed"),
+        source="SkyRL, EPRL",
+    )
     initial: float = key(1e-3, "zeta of the first step", low=-10.0, high=10.0, source="SkyRL; unknown in the paper")
     low: float | None = key(
         None,
@@ -63,6 +70,8 @@ class Zeta:
         optional=True,
         source="SkyRL, EPRL",
     )
+    pi: Gains = group(Gains)
+    anneal: Anneal = group(Anneal)
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,125 @@ class Target:
     )
     value: float | None = key(None, "target for kind=value", unit="nats per token", low=0.0, high=20.0, optional=True)
     fraction: float = key(1.0, "share of the initial entropy for kind=initial", low=1e-3, high=10.0)
+    schedule: str = key("constant", "how the target goes from `start` to its value", choices=SCHEDULES)
+    start: float | None = key(
+        None,
+        "first target of a schedule; null: the first measured entropy",
+        unit="nats per token",
+        low=0.0,
+        high=20.0,
+        optional=True,
+    )
+    hold: int = key(0, "steps at `start` before the target moves", unit="steps", low=0, high=10**7)
+    steps: int = key(100, "length of the way; for power, its time constant", unit="steps", low=1, high=10**7)
+    power: float = key(1.0, "exponent of schedule=power", low=1e-3, high=10.0)
+
+
+@dataclass(frozen=True)
+class Neutral:
+    """The model-based law: the beta that leaves entropy as it is, plus a pull towards the target."""
+
+    kappa: float = key(0.1, "share of the distance to the target that one step is asked to close", low=0.0, high=10.0)
+    cap: float = key(2.0, "largest |beta|", low=0.0, high=1e3)
+    share: float = key(0.5, "mean |beta * L| is at most this share of mean |advantage|", low=0.0, high=10.0)
+
+
+@dataclass(frozen=True)
+class ClipHigh:
+    """ADAPO's upper clip, `1 + clip_high`, and the law that moves it, once per global step."""
+
+    law: str = key(
+        "multiplicative",
+        "how clip_high follows the entropy; the paper's step is unpublished",
+        choices=("multiplicative", "additive", "pi", "annealed", "fixed"),
+        source="ours, after EPRL; additive: MAI-Thinking-1",
+    )
+    initial: float = key(0.28, "clip_high of the first step", low=0.0, high=100.0, source="DAPO")
+    low: float = key(0.05, "smallest clip_high; below clip_low it pushes entropy down", low=0.0, high=100.0)
+    high: float = key(5.0, "largest clip_high", low=0.0, high=100.0)
+    factor: float = key(1.1, "law=multiplicative: one step's factor", low=1.0, high=10.0)
+    delta: float = key(
+        0.25, "law=additive: one step's change of the offset", low=0.0, high=10.0, source="MAI-Thinking-1"
+    )
+    offset: float = key(
+        0.0,
+        "law=additive: first k of the ratio's upper bound 1 / (1 - clip_low) + k, in place of `initial`",
+        low=0.0,
+        high=100.0,
+        source="MAI-Thinking-1",
+    )
+    offset_max: float = key(2.5, "law=additive: largest k", low=0.0, high=100.0, source="MAI-Thinking-1")
+    pi: Gains = group(Gains)
+    anneal: Anneal = group(Anneal)
+
+
+@dataclass(frozen=True)
+class Adapo:
+    """ADAPO: asymmetric clipping whose upper bound adapts (EPRL)."""
+
+    clip_low: float = key(0.2, "lower clip of the ratio, 1 - clip_low", low=0.0, high=0.99, source="DAPO")
+    clip_high: ClipHigh = group(ClipHigh)
+    clip_ratio_c: float = key(3.0, "dual clip for negative advantages", low=1.000001, high=1e6, source="verl")
+    ratio_min: float | None = key(
+        None,
+        "outer hard clip of the ratio from below; null: none",
+        low=0.0,
+        high=1.0,
+        optional=True,
+        source="MAI-Thinking-1",
+    )
+    ratio_max: float | None = key(
+        None,
+        "outer hard clip of the ratio from above; null: none",
+        low=1.0,
+        high=1e9,
+        optional=True,
+        source="MAI-Thinking-1",
+    )
+
+
+SCOPES = ("batch", "mini_batch", "micro_batch")
+SCOPE = "tokens that share means and quota; micro_batch: verl's own numbers, for comparison"
+
+
+@dataclass(frozen=True)
+class ClipCov:
+    """Clip-Cov: random tokens of a band of covariance give no gradient (EM); `anneal` moves `ratio`."""
+
+    ratio: float = key(2e-4, "share of the response tokens that is dropped", low=0.0, high=1.0, source="EM")
+    band: str = key(
+        "absolute",
+        "absolute: [low, high] in nats; quantile: [low_quantile, high_quantile] of the batch",
+        choices=("absolute", "quantile"),
+    )
+    low: float = key(1.0, "band=absolute: smallest covariance", unit="nats", low=-1e6, high=1e6, source="EM")
+    high: float = key(5.0, "band=absolute: largest covariance", unit="nats", low=-1e6, high=1e6, source="EM")
+    low_quantile: float = key(0.98, "band=quantile: lower quantile of the covariance", low=0.0, high=1.0)
+    high_quantile: float = key(0.9998, "band=quantile: upper quantile of the covariance", low=0.0, high=1.0)
+    clip_low: float = key(1.0, "lower clip of the ratio", low=0.0, high=1.0, source="EM")
+    clip_high: float = key(1.0, "upper clip of the ratio", low=0.0, high=100.0, source="EM")
+    seed: int = key(0, "seed of the choice", low=0, high=2**31 - 1)
+    scope: str = key("batch", SCOPE, choices=SCOPES)
+    anneal: Anneal = group(Anneal)
+
+
+@dataclass(frozen=True)
+class KlCov:
+    """KL-Cov: the tokens of highest covariance pay for leaving pi_old (EM); `anneal` moves `beta`."""
+
+    ratio: float = key(
+        2e-3, "share of the response tokens; EM: 2e-3 at 7B, 2e-4 at 32B", low=0.0, high=1.0, source="EM"
+    )
+    beta: float = key(1.0, "weight of the penalty", low=0.0, high=1e3, source="EM")
+    penalty: str = key(
+        "abs",
+        "abs: |d|; k2: d^2 / 2; k3: exp(d) - 1 - d; with d = log p - log p_old",
+        choices=("abs", "k2", "k3"),
+        source="abs: EM's code; k2, k3: ours",
+    )
+    seed: int = key(0, "seed that orders tokens of equal covariance", low=0, high=2**31 - 1)
+    scope: str = key("batch", SCOPE, choices=SCOPES)
+    anneal: Anneal = group(Anneal)
 
 
 @dataclass(frozen=True)
@@ -105,6 +233,10 @@ class Settings:
 
     repo: Repo = group(Repo)
     target: Target = group(Target)
+    neutral: Neutral = group(Neutral)
+    adapo: Adapo = group(Adapo)
+    clip_cov: ClipCov = group(ClipCov)
+    kl_cov: KlCov = group(KlCov)
     host: str = key(
         "auto",
         "auto: verl's own devices; cpu: our CPU host, for machines without an accelerator",
@@ -123,72 +255,38 @@ def parse(node: Mapping[str, Any] | None) -> Settings:
     Raises:
         ConfigError: an unknown key, a value of the wrong type or out of its bounds, or settings that contradict.
     """
-    settings = _parse_group(Settings, node or {}, "entropo")
+    settings = parse_group(Settings, node or {}, "entropo")
     _check_together(settings)
     return settings
 
 
-def _parse_group(kind: type, node: Any, path: str) -> Any:
-    if not isinstance(node, Mapping):
-        raise ConfigError(f"{path}={node!r}: expected a group with the keys {_names(kind)}.")
-    known = {f.name: f for f in fields(kind)}
-    for name in node:
-        if name not in known:
-            raise ConfigError(f"{path}.{name}: unknown key.{_closest(str(name), known)} Known here: {_names(kind)}.")
-    return kind(**{name: _parse_field(known[name], value, f"{path}.{name}") for name, value in node.items()})
-
-
-def _parse_field(item: Any, value: Any, path: str) -> Any:
-    if "group" in item.metadata:
-        return _parse_group(item.metadata["group"], value, path)
-    if value is None and item.metadata["optional"]:
-        return None
-    value = _coerce(item, value, path)
-    allowed = _allowed(item)
-    if item.metadata["choices"] and value not in item.metadata["choices"]:
-        raise ConfigError(f"{path}={value!r}: not allowed. Set {path} to one of {allowed}.")
-    if isinstance(value, float | int) and not isinstance(value, bool) and not _within(item, value):
-        raise ConfigError(f"{path}={value!r}: out of range. Set {path} to a number in {allowed}.")
-    return value
-
-
-def _coerce(item: Any, value: Any, path: str) -> Any:
-    kind = item.type.removesuffix(" | None")
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value).__name__ != kind:
-        raise ConfigError(f"{path}={value!r}: expected {_allowed(item)}, got {type(value).__name__}.")
-    return value
-
-
-def _within(item: Any, value: float) -> bool:
-    low, high = item.metadata["low"], item.metadata["high"]
-    return math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
-
-
-def _allowed(item: Any) -> str:
-    about = item.metadata
-    if about["choices"]:
-        return " | ".join(about["choices"])
-    if about["low"] is not None:
-        unit = f" {about['unit']}" if about["unit"] else ""
-        return f"[{about['low']:g}, {about['high']:g}]{unit}" + (" or null" if about["optional"] else "")
-    return str(item.type)
-
-
-def _names(kind: type) -> str:
-    return ", ".join(f.name for f in fields(kind))
-
-
-def _closest(name: str, known: Mapping[str, Any]) -> str:
-    match = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {match[0]}?" if match else ""
-
-
 def _check_together(settings: Settings) -> None:
-    zeta, target = settings.repo.zeta, settings.target
-    if zeta.low is not None and zeta.high is not None and zeta.low > zeta.high:
-        raise ConfigError(f"entropo.repo.zeta.low={zeta.low} exceeds entropo.repo.zeta.high={zeta.high}. Swap them.")
+    repo, clip, cov, high = settings.repo, settings.adapo, settings.clip_cov, settings.adapo.clip_high
+    _ordered("entropo.repo.zeta.low", repo.zeta.low, "entropo.repo.zeta.high", repo.zeta.high)
+    _ordered("entropo.adapo.clip_high.low", high.low, "entropo.adapo.clip_high.high", high.high)
+    _ordered("entropo.adapo.clip_high.offset", high.offset, "entropo.adapo.clip_high.offset_max", high.offset_max)
+    _ordered("entropo.adapo.ratio_min", clip.ratio_min, "entropo.adapo.ratio_max", clip.ratio_max)
+    _ordered("entropo.clip_cov.low", cov.low, "entropo.clip_cov.high", cov.high)
+    _ordered("entropo.clip_cov.low_quantile", cov.low_quantile, "entropo.clip_cov.high_quantile", cov.high_quantile)
+    _check_target(settings.target)
+    _check_clip_high(high)
+    _check_annealing("entropo.repo.zeta", repo.zeta)
+    if cov.scope == "micro_batch" and cov.band == "quantile":
+        raise ConfigError(
+            "entropo.clip_cov.scope=micro_batch is verl's own choice, with entropo.clip_cov.band=absolute."
+        )
+    if repo.std and repo.base == "rloo":
+        raise ConfigError(
+            "entropo.repo.std=true has no meaning with entropo.repo.base=rloo. Set base=grpo, or std=false."
+        )
+
+
+def _ordered(low_path: str, low: float | None, high_path: str, high: float | None) -> None:
+    if low is not None and high is not None and low > high:
+        raise ConfigError(f"{low_path}={low} exceeds {high_path}={high}. Swap them.")
+
+
+def _check_target(target: Target) -> None:
     if target.kind == "value" and target.value is None:
         raise ConfigError("entropo.target.kind=value needs entropo.target.value, in nats per token, in [0, 20].")
     if target.kind == "initial" and target.value is not None:
@@ -196,21 +294,37 @@ def _check_together(settings: Settings) -> None:
             f"entropo.target.value={target.value} is ignored while entropo.target.kind=initial. "
             "Set entropo.target.kind=value, or leave the value out."
         )
-    if settings.repo.std and settings.repo.base == "rloo":
+    if target.schedule == "constant" and target.start is not None:
         raise ConfigError(
-            "entropo.repo.std=true has no meaning with entropo.repo.base=rloo. Set base=grpo, or std=false."
+            f"entropo.target.start={target.start} is ignored while entropo.target.schedule=constant. "
+            "Set entropo.target.schedule to one of linear | cosine | power, or leave the start out."
+        )
+
+
+def _check_clip_high(high: ClipHigh) -> None:
+    _check_annealing("entropo.adapo.clip_high", high)
+    if high.law not in ("additive", "fixed", "annealed") and not high.low <= high.initial <= high.high:
+        raise ConfigError(
+            f"entropo.adapo.clip_high.initial={high.initial} lies outside [{high.low}, {high.high}]. "
+            "Move it, or entropo.adapo.clip_high.low and high."
+        )
+    if high.law != "additive" and high.offset != 0:
+        raise ConfigError(
+            f"entropo.adapo.clip_high.offset={high.offset} is ignored while entropo.adapo.clip_high.law={high.law}. "
+            "Set the law to additive, or the offset to 0."
+        )
+
+
+def _check_annealing(path: str, group: Zeta | ClipHigh) -> None:
+    """A schedule and the law that follows it belong together."""
+    if group.law == "annealed" and group.anneal.kind == "constant":
+        raise ConfigError(f"{path}.law=annealed needs {path}.anneal.kind, one of linear | cosine | power.")
+    if group.law != "annealed" and group.anneal.kind != "constant":
+        raise ConfigError(
+            f"{path}.anneal.kind={group.anneal.kind} is ignored while {path}.law={group.law}. Set the law to annealed."
         )
 
 
 def describe(kind: type = Settings, path: str = "entropo") -> list[tuple[str, Any, str, str, str]]:
     """Rows (key, default, allowed, help, source) for every setting below ``path``."""
-    rows: list[tuple[str, Any, str, str, str]] = []
-    for item in fields(kind):
-        if "group" in item.metadata:
-            rows += describe(item.metadata["group"], f"{path}.{item.name}")
-        else:
-            assert item.default is not MISSING
-            rows.append(
-                (f"{path}.{item.name}", item.default, _allowed(item), item.metadata["help"], item.metadata["source"])
-            )
-    return rows
+    return rows(kind, path)

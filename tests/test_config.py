@@ -39,11 +39,37 @@ def test_defaults_are_the_papers():
         ({"target": {"value": 1.0}}, "entropo.target.value=1.0 is ignored while entropo.target.kind=initial"),
         ({"repo": {"std": True}}, "entropo.repo.std=true has no meaning with entropo.repo.base=rloo"),
         ({"repo": {"zeta": {"low": 1.0, "high": 0.1}}}, "entropo.repo.zeta.low=1.0 exceeds entropo.repo.zeta.high=0.1"),
+        ({"adapo": {"clip_high": {"low": 2.0, "high": 1.0}}}, "entropo.adapo.clip_high.low=2.0 exceeds"),
+        ({"adapo": {"clip_high": {"initial": 9}}}, r"entropo.adapo.clip_high.initial=9.0 lies outside \[0.05, 5.0\]"),
+        ({"adapo": {"clip_high": {"offset": 1.0}}}, "entropo.adapo.clip_high.offset=1.0 is ignored while .*law=mult"),
+        ({"adapo": {"clip_high": {"law": "additive", "offset": 3.0}}}, "offset=3.0 exceeds .*offset_max=2.5"),
+        ({"adapo": {"clip_ratio_c": 1.0}}, "entropo.adapo.clip_ratio_c=1.0: out of range"),
+        ({"clip_cov": {"low": 6.0}}, "entropo.clip_cov.low=6.0 exceeds entropo.clip_cov.high=5.0"),
+        ({"clip_cov": {"low_quantile": 1.0}}, "entropo.clip_cov.low_quantile=1.0 exceeds"),
+        (
+            {"clip_cov": {"scope": "micro_batch", "band": "quantile"}},
+            "entropo.clip_cov.scope=micro_batch is verl's own",
+        ),
+        ({"kl_cov": {"penalty": "k1"}}, "entropo.kl_cov.penalty='k1': not allowed. .* abs | k2 | k3"),
+        ({"target": {"start": 1.0}}, "entropo.target.start=1.0 is ignored while entropo.target.schedule=constant"),
+        ({"repo": {"zeta": {"law": "annealed"}}}, "entropo.repo.zeta.law=annealed needs entropo.repo.zeta.anneal.kind"),
+        ({"repo": {"zeta": {"anneal": {"kind": "linear"}}}}, "entropo.repo.zeta.anneal.kind=linear is ignored while"),
     ],
 )
 def test_refused_with_the_keys_path(node, message):
     with pytest.raises(ConfigError, match=message.replace("|", r"\|")):
         parse(node)
+
+
+def test_defaults_of_the_other_methods_are_the_papers():
+    settings = parse(None)
+    high, clip, kl = settings.adapo.clip_high, settings.clip_cov, settings.kl_cov
+    assert (settings.adapo.clip_low, high.initial, high.low, high.high, high.factor) == (0.2, 0.28, 0.05, 5.0, 1.1)
+    assert (high.delta, high.offset_max) == (0.25, 2.5)
+    assert (clip.ratio, clip.low, clip.high, clip.clip_low, clip.clip_high) == (2e-4, 1.0, 5.0, 1.0, 1.0)
+    assert (kl.ratio, kl.beta, kl.penalty) == (2e-3, 1.0, "abs")
+    assert (settings.neutral.kappa, settings.neutral.cap, settings.neutral.share) == (0.1, 2.0, 0.5)
+    assert (clip.scope, kl.scope, clip.anneal.kind, settings.target.schedule) == ("batch", "batch", *["constant"] * 2)
 
 
 def test_integers_are_numbers():

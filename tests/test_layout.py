@@ -7,7 +7,8 @@ import entropo_plugin
 
 ROOT = Path(__file__).resolve().parent.parent / "entropo_plugin"
 ALLOWED = {
-    "config": set(),
+    "keys": set(),
+    "config": {"keys"},
     "objectives": {"config"},
     "control": {"config"},
     "monitor": {"config"},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from entropo_plugin.config import Target
-from entropo_plugin.control.laws import LAWS
+from entropo_plugin.control.laws import LAWS, Options
 from entropo_plugin.control.targets import TargetTracker
 
 
@@ -31,12 +31,17 @@ class Controller:
         low: smallest size of the coefficient.
         high: largest size of the coefficient.
         target: settings of the entropy to steer to.
+        options: constants of the law; None for the laws' defaults.
     """
 
-    def __init__(self, law: str, initial: float, low: float, high: float, target: Target):
+    def __init__(
+        self, law: str, initial: float, low: float, high: float, target: Target, options: Options | None = None
+    ):
         self.law, self.low, self.high = law, low, high
         self.target = TargetTracker(target)
         self.coefficient = initial
+        self.options = options or Options()
+        self._law = LAWS[law](initial, self.options)
         self.steps = 0
         self.skipped = 0
 
@@ -49,22 +54,28 @@ class Controller:
             self.skipped += 1
             return None
         target, used = self.target.observe(entropy), self.coefficient
-        self.coefficient = LAWS[self.law](used, entropy, target, self.low, self.high)
+        self.coefficient = self._law(used, entropy, target, self.low, self.high)
         self.steps += 1
-        return Move(used, self.coefficient, entropy, target, abs(self.coefficient) >= self.high)
+        return Move(used, self.coefficient, entropy, target, self._at_bound())
+
+    def _at_bound(self) -> bool:
+        return abs(self.coefficient) >= self.high or (not self.options.signed and self.coefficient <= self.low)
 
     def state_dict(self) -> dict[str, Any]:
         """State as plain JSON values; floats survive JSON bit for bit."""
+        memory = getattr(self._law, "state_dict", None)
         return {
             "law": self.law,
             "coefficient": self.coefficient,
             "steps": self.steps,
             "skipped": self.skipped,
             "target": self.target.state_dict(),
-        }
+        } | ({"memory": memory()} if memory else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` left off."""
         self.coefficient = float(state["coefficient"])
         self.steps, self.skipped = int(state["steps"]), int(state["skipped"])
         self.target.load_state_dict(state["target"])
+        if "memory" in state:
+            self._law.load_state_dict(state["memory"])  # type: ignore[attr-defined]

@@ -1,10 +1,24 @@
-"""Control laws: one coefficient and one measurement in, the next coefficient out."""
+"""Control laws: one coefficient and one measurement in, the next coefficient out.
+
+Every law is called as ``law(coefficient, entropy, target, low, high)``; more coefficient means more entropy. A law that
+remembers has ``state_dict`` and ``load_state_dict``.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from entropo_plugin.config import Anneal, Gains
+from entropo_plugin.control.schedules import Annealed
 
 Law = Callable[[float, float, float, float, float], float]
+
+# nats; entropies below it are taken as it where a logarithm is
+SMALLEST = 1e-6
 
 
 def doubling(zeta: float, entropy: float, target: float, low: float, high: float) -> float:
@@ -34,4 +48,82 @@ def fixed(zeta: float, entropy: float, target: float, low: float, high: float) -
     return zeta
 
 
-LAWS: dict[str, Law] = {"doubling": doubling, "fixed": fixed}
+def multiplicative(
+    coefficient: float, entropy: float, target: float, low: float, high: float, factor: float = 1.1
+) -> float:
+    """ADAPO's rule as we read it: ``clip(c * factor^sign(H* - H), low, high)`` (EPRL; the step's form is ours)."""
+    return _clip(coefficient * factor ** _sign(target - entropy), low, high)
+
+
+def additive(coefficient: float, entropy: float, target: float, low: float, high: float, delta: float = 0.25) -> float:
+    """MAI-Thinking-1's rule: ``clip(c + delta * sign(H* - H), low, high)``."""
+    return _clip(coefficient + delta * _sign(target - entropy), low, high)
+
+
+def neutral(pull: float, entropy: float, target: float, low: float, high: float, kappa: float = 0.1) -> float:
+    """The wanted extra change ``kappa * (H* - H)`` in nats, beside what leaves entropy as it is (ours).
+
+    The rest of the law is :func:`entropo_plugin.objectives.neutral_beta`, which turns the pull into one batch's beta;
+    so the coefficient is the pull, best taken from the entropy of the same step. ``|pull| <= high``.
+    """
+    return _clip(kappa * (target - entropy), -high, high)
+
+
+class ProportionalIntegral:
+    """``c = initial + high * (proportional * e + integral * sum(e))`` with ``e = log(H* / H)`` (ours).
+
+    Anti-windup: an error that would push a coefficient further beyond its bound is not summed. The bounds are
+    ``[-high, high]`` for a signed coefficient, else ``[low, high]``.
+    """
+
+    def __init__(self, initial: float, gains: Gains, signed: bool):
+        self.initial, self.gains, self.signed, self.total = initial, gains, signed, 0.0
+
+    def __call__(self, coefficient: float, entropy: float, target: float, low: float, high: float) -> float:
+        """Coefficient of the next step; the arguments are those of every law."""
+        error = math.log(max(target, SMALLEST) / max(entropy, SMALLEST))
+        floor = -high if self.signed else low
+        wanted = self._output(error, self.total + error, high)
+        if not (wanted > high and error > 0 or wanted < floor and error < 0):
+            self.total += error
+        return _clip(self._output(error, self.total, high), floor, high)
+
+    def _output(self, error: float, total: float, high: float) -> float:
+        return self.initial + high * (self.gains.proportional * error + self.gains.integral * total)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"initial": self.initial, "total": self.total}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.initial, self.total = float(state["initial"]), float(state["total"])
+
+
+@dataclass(frozen=True)
+class Options:
+    """Constants of the laws beyond the bounds; each law reads its own."""
+
+    factor: float = 1.1
+    delta: float = 0.25
+    kappa: float = 0.1
+    signed: bool = True
+    gains: Gains = Gains()
+    anneal: Anneal = Anneal()
+
+
+LAWS: dict[str, Callable[[float, Options], Law]] = {
+    "doubling": lambda initial, options: doubling,
+    "fixed": lambda initial, options: fixed,
+    "multiplicative": lambda initial, options: partial(multiplicative, factor=options.factor),
+    "additive": lambda initial, options: partial(additive, delta=options.delta),
+    "neutral": lambda initial, options: partial(neutral, kappa=options.kappa),
+    "pi": lambda initial, options: ProportionalIntegral(initial, options.gains, options.signed),
+    "annealed": lambda initial, options: Annealed(initial, options.anneal),
+}
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)
+
+
+def _clip(value: float, low: float, high: float) -> float:
+    return min(high, max(low, value))

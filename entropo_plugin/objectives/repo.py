@@ -49,9 +49,52 @@ def step_cost(advantage: Tensor, logp: Tensor, entropy: Tensor, mask: Tensor) ->
         A scalar; 0 when nothing is unmasked.
     """
     wide = logp.double()
-    term = wide.exp() * advantage.double() * (wide + entropy.double())
-    mask = mask.bool()
-    return torch.where(mask, term, torch.zeros_like(term)).sum() / mask.sum().clamp(min=1)
+    return _masked_mean(wide.exp() * advantage.double() * (wide + entropy.double()), mask)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    kept = mask.bool()
+    return torch.where(kept, values, torch.zeros_like(values)).sum() / kept.sum().clamp(min=1)
+
+
+def neutral_beta(advantage: Tensor, logp: Tensor, entropy: Tensor, mask: Tensor, pull: float, cap: float) -> Tensor:
+    """The beta with which ``A - beta * L`` moves entropy by ``pull`` and no more, to first order (ours).
+
+    ``beta = (mean(p A L) + pull) / mean(p L^2)``, the sampled-token estimate of the entropy-neutral
+    ``E[p A0 L] / E[p L^2]``; means over the mask in fp64, with pi_old's exact ``L = log p + H``.
+
+    Args:
+        advantage, logp, entropy, mask: ``(batch, response)``; logp and entropy of pi_old, nats.
+        pull: wanted extra change, ``kappa * (H* - H)``, from the ``neutral`` law.
+        cap: largest |beta|.
+
+    Returns:
+        A scalar fp64 tensor; 0 when no token can move entropy.
+    """
+    wide = torch.where(mask.bool(), logp, torch.zeros_like(logp)).double()
+    level = wide + torch.where(mask.bool(), entropy, torch.zeros_like(entropy)).double()
+    restoring = _masked_mean(wide.exp() * level**2, mask)
+    wanted = step_cost(advantage, logp, entropy, mask) + pull
+    safe = torch.where(restoring > 0, restoring, torch.ones_like(restoring))
+    return torch.where(restoring > 0, wanted / safe, torch.zeros_like(wanted)).clamp(-cap, cap)
+
+
+def bound_beta(beta: Tensor, advantage: Tensor, level: Tensor, mask: Tensor, share: float) -> Tensor:
+    """beta reduced until ``mean |beta L| <= share * mean |A|``, so that it never overrules the reward (ours)."""
+    size, room = _masked_mean(level.double().abs(), mask), share * _masked_mean(advantage.double().abs(), mask)
+    limit = torch.where(size > 0, room / torch.where(size > 0, size, torch.ones_like(size)), torch.zeros_like(size))
+    return torch.clamp(beta, -limit, limit)
+
+
+def repo_neutral(advantage: Tensor, level: Tensor, beta: Tensor) -> Tensor:
+    """``A - beta * L`` with beta from :func:`neutral_beta` and :func:`bound_beta` (ours; REPO's general form, EPRL).
+
+    Args:
+        advantage: ``(batch, response)`` base advantage.
+        level: ``(batch, response)`` from :func:`stand_in`, centred.
+        beta: scalar.
+    """
+    return advantage - beta.to(advantage.dtype) * level
 
 
 def repo_d(advantage: Tensor, level: Tensor, cost: Tensor, zeta: float) -> Tensor:

@@ -1,0 +1,95 @@
+"""ADAPO: DAPO's asymmetric clip whose upper bound follows the entropy (EPRL, arXiv 2603.11682).
+
+The clip itself is here; what moves ``high`` is a law of :mod:`entropo_plugin.control`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from entropo_plugin.objectives.ratio import log_ratio, response_only
+
+
+def adapo(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    *,
+    low: float,
+    high: float,
+    dual: float = 3.0,
+    ratio_bounds: tuple[float, float] | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Clipped surrogate ``-min(r A, clip(r, 1 - low, 1 + high) A)``, for ``A < 0`` at most ``-dual * A``.
+
+    DAPO (arXiv 2503.14476) for the two bounds, dual clip from arXiv 1912.09729; with a fixed ``high`` it is verl's
+    ``vanilla`` bit for bit, once aggregated by the same function.
+
+    Args:
+        logp: ``(batch, response)`` current log-probs, nats; carries the gradient.
+        old_logp: ``(batch, response)`` log-probs of pi_old.
+        advantage: ``(batch, response)``.
+        mask: ``(batch, response)`` non-zero on response tokens.
+        low, high: clip of the ratio, ``[1 - low, 1 + high]``.
+        dual: bound of the loss for negative advantages, as a ratio, above 1.
+        ratio_bounds: outer hard clip ``[r_min, r_max]`` of the ratio on all branches (MAI-Thinking-1); beyond it a
+            token has no gradient, whatever the sign of its advantage.
+        weight: ``(batch, response)`` rollout importance weights.
+
+    Returns:
+        ``(batch, response)`` loss, 0 in the padding.
+    """
+    if dual <= 1:
+        raise ValueError(f"dual={dual}: the dual clip bounds the ratio from above, so it must exceed 1.")
+    ratio, advantage = _ratio(logp, old_logp, mask, ratio_bounds), response_only(advantage, mask)
+    clipped = -advantage * torch.clamp(ratio, 1 - low, 1 + high)
+    worse = torch.maximum(-advantage * ratio, clipped)
+    loss = torch.where(advantage < 0, torch.min(-advantage * dual, worse), worse)
+    return loss if weight is None else loss * response_only(weight, mask)
+
+
+def _ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, bounds: tuple[float, float] | None) -> Tensor:
+    ratio = torch.exp(log_ratio(logp, old_logp, mask))
+    return ratio if bounds is None else torch.clamp(ratio, *bounds)
+
+
+def high_from_offset(low: float, offset: float) -> float:
+    """``high`` for the additive form, whose upper bound of the ratio is ``1 / (1 - low) + offset`` (MAI-Thinking-1)."""
+    return 1 / (1 - low) + offset - 1
+
+
+def clip_sides(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    *,
+    low: float,
+    high: float,
+    dual: float = 3.0,
+    ratio_bounds: tuple[float, float] | None = None,
+) -> dict[str, Tensor]:
+    """Which response tokens lie beyond a bound, by side and by the advantage's sign; all ``(batch, response)`` boolean.
+
+    - ``above_positive``: ``r > 1 + high, A > 0``, no gradient
+    - ``below_negative``: ``r < 1 - low, A < 0``, no gradient
+    - ``above_negative``: ``r > 1 + high, A < 0``, gradient kept up to the dual clip
+    - ``below_positive``: ``r < 1 - low, A > 0``, gradient kept
+    - ``dual``: ``r > dual, A < 0``, no gradient
+    - ``outer``: the ratio lies outside ``ratio_bounds``, no gradient; all False without them
+    """
+    raw, kept = torch.exp(log_ratio(logp, old_logp, mask).detach()), mask.bool()
+    ratio = raw if ratio_bounds is None else torch.clamp(raw, *ratio_bounds)
+    above, below = kept & (ratio > 1 + high), kept & (ratio < 1 - low)
+    positive, negative = advantage > 0, advantage < 0
+    return {
+        "above_positive": above & positive,
+        "below_negative": below & negative,
+        "above_negative": above & negative,
+        "below_positive": below & positive,
+        "dual": kept & negative & (ratio > max(dual, 1 - low)),
+        "outer": kept & (raw != ratio),
+    }

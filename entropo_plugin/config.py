@@ -11,8 +11,8 @@ from typing import Any
 
 from entropo_plugin.keys import ConfigError, group, key, parse_group, rows
 
-ESTIMATORS = ("repo_r", "repo_d")
-LOSSES = ()
+ESTIMATORS = ("repo_r", "repo_d", "repo_neutral")
+LOSSES = ("adapo", "entropo_clip_cov", "entropo_kl_cov")
 TRAINER_MODES = ("entropo_sync", "entropo_colocate_async", "entropo_separate_async")
 SCHEDULES = ("constant", "linear", "cosine", "power")
 
@@ -183,7 +183,7 @@ class Adapo:
     )
 
 
-SCOPES = ("batch", "mini_batch", "micro_batch")
+SCOPES = ("batch", "micro_batch")
 SCOPE = "tokens that share means and quota; micro_batch: verl's own numbers, for comparison"
 
 

@@ -58,8 +58,10 @@ def _cpu_host() -> None:
 
 def _algorithms(core_algos: ModuleType) -> None:
     from entropo_plugin.host.estimators import register_estimators
+    from entropo_plugin.host.losses import register_losses
 
     register_estimators(core_algos)
+    register_losses(core_algos)
 
 
 def _trainers(v1: ModuleType) -> None:

@@ -72,7 +72,7 @@ def neutral(pull: float, entropy: float, target: float, low: float, high: float,
 class ProportionalIntegral:
     """``c = initial + high * (proportional * e + integral * sum(e))`` with ``e = log(H* / H)`` (ours).
 
-    Anti-windup: an error that would push a coefficient further beyond its bound is not summed. The bounds are
+    Anti-windup: an error that pushes a coefficient beyond its bound acts now but is not summed. The bounds are
     ``[-high, high]`` for a signed coefficient, else ``[low, high]``.
     """
 
@@ -86,7 +86,7 @@ class ProportionalIntegral:
         wanted = self._output(error, self.total + error, high)
         if not (wanted > high and error > 0 or wanted < floor and error < 0):
             self.total += error
-        return _clip(self._output(error, self.total, high), floor, high)
+        return _clip(wanted, floor, high)
 
     def _output(self, error: float, total: float, high: float) -> float:
         return self.initial + high * (self.gains.proportional * error + self.gains.integral * total)

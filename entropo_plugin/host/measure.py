@@ -25,7 +25,7 @@ def step_tokens(batch: Any, limit: int, end: int | None) -> StepTokens:
     real = [row for row, tag in enumerate(batch.tags) if not tag.get("is_padding", False)]
     length = nested["responses"].offsets().diff()[real]
     data = nested.to_padded_tensor()
-    uid = data["uid"].tolist()
+    uid = list(data["uid"])
     responses = data["responses"][real]
     last = responses[torch.arange(len(real)), (length - 1).clamp(min=0)]
     return StepTokens(

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from entropo_plugin.config import ESTIMATORS, TRAINER_MODES, ConfigError, Settings, parse
+from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse
 
 ACTOR = "actor_rollout_ref.actor"
 BOUNDS = {"repo_r": (1e-4, 0.05), "repo_d": (1e-3, 10.0)}
@@ -25,8 +25,15 @@ def mode(config: Any) -> str:
 
 def concerns(config: Any) -> bool:
     """Whether this run uses any part of us."""
-    ours = get(config, "algorithm.adv_estimator") in ESTIMATORS or mode(config) in TRAINER_MODES
-    return ours or get(config, "entropo") is not None
+    return _asked(config) is not None or mode(config) in TRAINER_MODES or get(config, "entropo") is not None
+
+
+def _asked(config: Any) -> str | None:
+    """The first setting that names an objective of ours, as the user would write it."""
+    for path, names in (("algorithm.adv_estimator", ESTIMATORS), (f"{ACTOR}.policy_loss.loss_mode", LOSSES)):
+        if get(config, path) in names:
+            return f"{path}={get(config, path)}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class Plan:
     """The objective of a run and its settings.
 
     Attributes:
-        estimator: ``algorithm.adv_estimator`` when it is ours, otherwise None (monitoring only).
+        estimator: ``algorithm.adv_estimator`` when it is ours, otherwise None.
+        loss: ``policy_loss.loss_mode`` when it is ours, otherwise None. Without either, we only measure.
         settings: the parsed node ``entropo:``.
         low, high: bounds of |zeta|, the variant's own where the settings leave them open.
     """
@@ -43,6 +51,7 @@ class Plan:
     settings: Settings
     low: float
     high: float
+    loss: str | None = None
 
     @classmethod
     def from_config(cls, config: Any) -> Plan:
@@ -58,7 +67,14 @@ class Plan:
         estimator = name if name in ESTIMATORS else None
         low, high = BOUNDS.get(estimator or "", (1e-4, 0.05))
         zeta = settings.repo.zeta
-        plan = cls(estimator, settings, low if zeta.low is None else zeta.low, high if zeta.high is None else zeta.high)
+        loss_mode = get(config, f"{ACTOR}.policy_loss.loss_mode")
+        plan = cls(
+            estimator,
+            settings,
+            low if zeta.low is None else zeta.low,
+            high if zeta.high is None else zeta.high,
+            loss_mode if loss_mode in LOSSES else None,
+        )
         plan._check(config)
         return plan
 
@@ -73,8 +89,17 @@ class Plan:
         return self.estimator is not None and not self.shapes_in_loss
 
     @property
+    def selects(self) -> bool:
+        """Clip-Cov and KL-Cov over the whole batch: the driver chooses their tokens."""
+        scope = {"entropo_clip_cov": self.settings.clip_cov.scope, "entropo_kl_cov": self.settings.kl_cov.scope}
+        return scope.get(self.loss or "") == "batch"
+
+    @property
     def adapts(self) -> bool:
-        return self.estimator is not None and self.settings.repo.zeta.law != "fixed"
+        """Whether any coefficient follows the measured entropy."""
+        zeta = self.estimator in ("repo_r", "repo_d") and self.settings.repo.zeta.law not in ("fixed", "annealed")
+        high = self.loss == "adapo" and self.settings.adapo.clip_high.law not in ("fixed", "annealed")
+        return zeta or high or self.estimator == "repo_neutral"
 
     def _check(self, config: Any) -> None:
         if self.low > self.high:
@@ -82,7 +107,7 @@ class Plan:
                 f"entropo.repo.zeta.low={self.low} exceeds entropo.repo.zeta.high={self.high}. "
                 "Set both, the smaller one as low."
             )
-        _check_trainer(config, self.estimator)
+        _check_trainer(config)
         _check_packages(config)
         _check_entropy_source(config, self)
 
@@ -90,9 +115,14 @@ class Plan:
         """What will run but deserves a word: inert methods and dishonest measurements."""
         found = []
         zeta = self.settings.repo.zeta
-        if self.estimator and zeta.law == "fixed" and zeta.initial == 0:
+        if self.estimator in ("repo_r", "repo_d") and zeta.law == "fixed" and zeta.initial == 0:
             found.append(
                 f"entropo.repo.zeta.initial=0 with law=fixed: {self.estimator} leaves every advantage as it is."
+            )
+        if self.loss in ("adapo", "entropo_kl_cov") and _updates_per_batch(config) == 1:
+            found.append(
+                f"{ACTOR}.policy_loss.loss_mode={self.loss} cannot act with one optimizer step per rollout batch, "
+                f"where the ratio is 1. Set {ACTOR}.ppo_mini_batch_size below data.train_batch_size."
             )
         if mode(config) in TRAINER_MODES and not get(config, f"{ACTOR}.entropy_from_logits_with_chunking", False):
             found.append(
@@ -102,20 +132,24 @@ class Plan:
         return found
 
 
-def _check_trainer(config: Any, estimator: str | None) -> None:
+def _updates_per_batch(config: Any) -> int:
+    mini = get(config, f"{ACTOR}.ppo_mini_batch_size", 1)
+    return get(config, f"{ACTOR}.ppo_epochs", 1) * max(1, get(config, "data.train_batch_size", 1) // max(1, mini))
+
+
+def _check_trainer(config: Any) -> None:
     chosen, wanted = mode(config), f"entropo_{mode(config).removeprefix('entropo_')}"
-    needed = estimator is not None or _measures(config)
-    if needed and not get(config, "trainer.use_v1", True):
+    asked = _asked(config) or ("the node entropo" if _measures(config) else None)
+    if asked and not get(config, "trainer.use_v1", True):
         raise ConfigError(
             "trainer.use_v1=false: entropo_plugin works with verl's V1 trainers only. Set trainer.use_v1=true."
         )
-    if needed and chosen not in TRAINER_MODES:
-        asked = f"algorithm.adv_estimator={estimator}" if estimator else "the node entropo"
+    if asked and chosen not in TRAINER_MODES:
         raise ConfigError(
             f"{asked} needs our trainer, but trainer.v1.trainer_mode={chosen}. Set trainer.v1.trainer_mode={wanted} "
-            f"(allowed: {', '.join(TRAINER_MODES)}), or use +entropo={estimator or 'monitor'}, which sets it."
+            f"(allowed: {', '.join(TRAINER_MODES)}), or use +entropo=NAME, which sets it."
         )
-    if needed and get(config, "distillation.enabled", False):
+    if asked and get(config, "distillation.enabled", False):
         raise ConfigError(
             "distillation.enabled=true: distillation replaces the policy loss that entropo_plugin modifies. "
             "Set distillation.enabled=false, or take entropo out of this run."
@@ -148,7 +182,8 @@ def _check_entropy_source(config: Any, plan: Plan) -> None:
     if bypass and (plan.adapts or plan.shapes_on_driver):
         raise ConfigError(
             "algorithm.rollout_correction.bypass_mode=true: verl then recomputes no log-probs, so there is no exact "
-            f"entropy for {plan.estimator}. Set bypass_mode=false, or entropo.repo.zeta.law=fixed with logp=current."
+            f"entropy for {plan.estimator or plan.loss}. Set bypass_mode=false, or fix the coefficients "
+            "(entropo.repo.zeta.law=fixed with logp=current, entropo.adapo.clip_high.law=fixed)."
         )
     in_update = get(config, f"{ACTOR}.calculate_entropy", False) or get(config, f"{ACTOR}.entropy_coeff", 0)
     if plan.shapes_in_loss and plan.settings.repo.center and not in_update:

@@ -8,7 +8,8 @@ from typing import Any
 
 from entropo_plugin import __version__
 from entropo_plugin.config import ConfigError
-from entropo_plugin.control import Controller
+from entropo_plugin.control import Move
+from entropo_plugin.host.coefficients import clip_high, controllers, ratio_bounds
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.monitor import ChangeTracker, RewardLaw
 
@@ -25,29 +26,56 @@ class Run:
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        zeta = plan.settings.repo.zeta
-        self.controller = Controller(zeta.law, zeta.initial, plan.low, plan.high, plan.settings.target)
+        self.controllers = controllers(plan.estimator, plan.loss, plan.settings, plan.low, plan.high)
         self.changes, self.law = ChangeTracker(), RewardLaw()
         self.entropy: float | None = None
-        self._warned: set[str] = set()
         self.updated = False
+        self._warned: set[str] = set()
         self._sum, self._count = 0.0, 0
+        self._pull: Move | None = None
 
     def observe(self, entropy_sum: float, tokens: int) -> None:
         """Add one batch's summed token entropy (nats) and its number of response tokens."""
         self._sum, self._count = self._sum + entropy_sum, self._count + tokens
 
-    @property
-    def zeta(self) -> float:
-        """Coefficient of the current step."""
-        return self.controller.coefficient
+    def measured(self) -> float | None:
+        """Token-mean entropy of what this step has shown so far, nats."""
+        return self._sum / self._count if self._count else None
+
+    def coefficient(self, name: str) -> float:
+        """A coefficient of the current step, by the name of its metric."""
+        return self.controllers[name].coefficient
+
+    def pull(self) -> float:
+        """The model-based law's wanted entropy change: it acts in the step that it measures, once a step."""
+        if self._pull is None:
+            self._pull = self.controllers["pull"].step(self.measured())
+        return self.coefficient("pull")
 
     def payload(self) -> dict[str, Any]:
         """What the worker's loss needs this step: the same plain values on every rank."""
-        if not self.plan.shapes_in_loss:
-            return {}
-        repo = self.plan.settings.repo
-        return {"zeta": self.zeta, "floor": repo.logp_floor, "center": repo.center}
+        found: dict[str, Any] = {}
+        settings = self.plan.settings
+        if self.plan.shapes_in_loss:
+            repo = settings.repo
+            found |= {"zeta": self.coefficient("zeta"), "floor": repo.logp_floor, "center": repo.center}
+        if self.plan.loss == "adapo":
+            found["adapo"] = self._adapo()
+        if self.plan.loss == "entropo_clip_cov":
+            about = settings.clip_cov
+            found[self.plan.loss] = {"ratio": self.coefficient("ratio"), "low": about.low, "high": about.high}
+            found[self.plan.loss] |= {"clip_low": about.clip_low, "clip_high": about.clip_high}
+        if self.plan.loss == "entropo_kl_cov":
+            about_kl = settings.kl_cov
+            found[self.plan.loss] = {"ratio": about_kl.ratio, "beta": self.coefficient("beta")}
+            found[self.plan.loss] |= {"penalty": about_kl.penalty}
+        return found
+
+    def _adapo(self) -> dict[str, Any]:
+        adapo = self.plan.settings.adapo
+        high = clip_high(self.plan.settings, self.coefficient("clip_high"))
+        bounds = ratio_bounds(adapo.ratio_min, adapo.ratio_max)
+        return {"low": adapo.clip_low, "high": high, "dual": adapo.clip_ratio_c, "ratio_bounds": bounds}
 
     def end_step(self, step: int, predicted: float | None = None) -> dict[str, float]:
         """Close a global step: move the controller and return this step's metrics.
@@ -59,13 +87,13 @@ class Run:
         The controller is frozen while the actor is not updated (critic warm-up), and skips a step whose entropy is
         missing or not finite.
         """
-        entropy = self._sum / self._count if self._count else None
+        entropy = self.measured()
         self.entropy = entropy
         metrics = {} if entropy is None else {"entropo/entropy/token_mean": entropy}
         metrics |= self.changes.observe(step, entropy, predicted)
-        if self.plan.estimator is not None:
-            metrics |= self._controlled(entropy, step)
-        self._sum, self._count, self.updated = 0.0, 0, False
+        for name in self.controllers:
+            metrics |= self._controlled(name, entropy, step)
+        self._sum, self._count, self.updated, self._pull = 0.0, 0, False, None
         return metrics
 
     def observe_score(self, score: float | None) -> dict[str, float]:
@@ -81,21 +109,19 @@ class Run:
             self._warned.add("precision")
             logger.warning("entropo_plugin: %s", text)
 
-    def _controlled(self, entropy: float | None, step: int) -> dict[str, float]:
-        metrics = {"entropo/zeta": self.zeta}
+    def _controlled(self, name: str, entropy: float | None, step: int) -> dict[str, float]:
+        controller, used = self.controllers[name], self.coefficient(name)
+        metrics = {f"entropo/{name}": used}
         if not self.updated:
             return metrics
-        move = self.controller.step(entropy)
+        move = self._pull if name == "pull" else controller.step(entropy)
         if move is None:
             logger.warning(
-                "entropo_plugin: step %d has no finite entropy (%s); zeta stays %g.", step, entropy, self.zeta
+                "entropo_plugin: step %d has no finite entropy (%s); %s stays %g.", step, entropy, name, used
             )
-            return metrics | {"entropo/skipped": float(self.controller.skipped)}
-        return metrics | {
-            "entropo/target": move.target,
-            "entropo/zeta_next": move.following,
-            "entropo/zeta_at_bound": float(move.at_bound),
-        }
+            return metrics | {"entropo/skipped": float(controller.skipped)}
+        metrics |= {"entropo/target": move.target, f"entropo/{name}_at_bound": float(move.at_bound)}
+        return metrics if name == "pull" else metrics | {f"entropo/{name}_next": move.following}
 
     def state_dict(self, step: int) -> dict[str, Any]:
         """Everything that a resumed run needs, as JSON values."""
@@ -104,7 +130,8 @@ class Run:
             "version": __version__,
             "step": step,
             "estimator": self.plan.estimator,
-            "zeta": self.controller.state_dict(),
+            "loss": self.plan.loss,
+            "controllers": {name: controller.state_dict() for name, controller in self.controllers.items()},
             "changes": self.changes.state_dict(),
             "law": self.law.state_dict(),
         }
@@ -124,7 +151,8 @@ class Run:
         if differing:
             logger.warning("entropo_plugin: controller starts anew, %s: %s.", source, "; ".join(differing))
             return
-        self.controller.load_state_dict(state["zeta"])
+        for name, controller in self.controllers.items():
+            controller.load_state_dict(state["controllers"][name])
         self.changes.load_state_dict(state["changes"])
         self.law.load_state_dict(state["law"])
 
@@ -133,20 +161,29 @@ class Run:
             return [f"its format is {state.get('format')!r}, this version reads {FORMAT}"]
         pairs = {
             "algorithm.adv_estimator": (state.get("estimator"), self.plan.estimator),
-            "entropo.repo.zeta.law": (state.get("zeta", {}).get("law"), self.controller.law),
+            "policy_loss.loss_mode": (state.get("loss"), self.plan.loss),
         }
+        for name, controller in self.controllers.items():
+            pairs[f"the law of {name}"] = (_law(state, name), controller.law)
         found = [f"{name} was {old!r}, is {new!r}" for name, (old, new) in pairs.items() if old != new]
         return found or _damage(state)
 
 
+def _law(state: dict[str, Any], name: str) -> Any:
+    saved = state.get("controllers")
+    each = saved.get(name) if isinstance(saved, dict) else None
+    return each.get("law") if isinstance(each, dict) else None
+
+
 def _damage(state: dict[str, Any]) -> list[str]:
     """A state that cannot be continued from, said in words; empty when it can."""
+    numbers: list[Any] = []
     try:
-        numbers = [state["zeta"]["coefficient"], state["zeta"]["steps"], state["zeta"]["skipped"]]
+        for each in state["controllers"].values():
+            numbers += [each["coefficient"], each["steps"], each["skipped"]]
+            numbers += [] if each["target"]["initial"] is None else [each["target"]["initial"]]
         ChangeTracker().load_state_dict(state["changes"])
         RewardLaw().load_state_dict(state["law"])
-        initial = state["zeta"]["target"]["initial"]
-        numbers += [] if initial is None else [initial]
     except (KeyError, TypeError, ValueError) as error:
         return [f"it lacks or garbles {error}"]
     good = all(isinstance(n, float | int) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)

@@ -19,8 +19,8 @@ from entropo_plugin.host.checkpoint import NAME, read_state, resumed_folder, wri
 from entropo_plugin.host.measure import measure, step_tokens, validation_score
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
-from entropo_plugin.host.worker import PAYLOAD, entropo_loss
-from entropo_plugin.objectives import repo_d, repo_r, stand_in, step_cost
+from entropo_plugin.host.shaping import select_tokens, shape_advantages
+from entropo_plugin.host.worker import PAYLOAD, SELECTED, entropo_loss
 
 logger = logging.getLogger("entropo_plugin")
 
@@ -48,25 +48,36 @@ class EntropoTrainer(Host):
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict) -> Any:
         batch = super()._compute_old_log_prob(batch, metrics)
-        fields = _fetch(batch, ["entropy", "response_mask"])
+        fields = _get(batch, ["entropy", "response_mask"]).to_padded_tensor()
         if "entropy" in fields:
             mask = fields["response_mask"].bool()
             self.entropo.observe(float(fields["entropy"].double()[mask].sum()), int(mask.sum()))
         return batch
 
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
-        with estimators.batch(self.entropo.plan.settings.repo, batch.keys):
+        plan = self.entropo.plan
+        with estimators.batch(plan.settings.repo, batch.keys):
             batch = super()._compute_advantage(batch, metrics)
-        return self._shape_batch(batch, metrics) if self.entropo.plan.shapes_on_driver else batch
+        if self.config.trainer.critic_warmup > self.global_steps:
+            return batch  # verl does not update the actor yet
+        if plan.selects:
+            batch = self._select_tokens(batch, metrics)
+        return self._shape_batch(batch, metrics) if plan.shapes_on_driver else batch
+
+    def _select_tokens(self, batch: Any, metrics: dict) -> Any:
+        """Clip-Cov's and KL-Cov's tokens, once over the whole batch; the workers get one boolean per token."""
+        nested = _get(batch, ["advantages", "old_log_probs", "response_mask"])
+        selected, found = select_tokens(nested.to_padded_tensor(), batch.keys, self.entropo, self.global_steps)
+        metrics.update(found)
+        return _put(batch, SELECTED, selected, nested["response_mask"])
 
     def _shape_batch(self, batch: Any, metrics: dict) -> Any:
-        """REPO-D, or REPO-R with pi_old's log-probs: modify the whole batch's advantages once."""
-        nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=SHAPED_FROM)
-        data, mask = nested.to_padded_tensor(), nested["response_mask"]
-        shaped = shape_advantages(data, self.entropo.plan, self.entropo.zeta)
-        fields = TensorDict({"advantages": response_to_nested(shaped, mask)}, batch_size=len(batch))
+        """Modify the whole batch's advantages once, from pi_old's log-probs and entropies."""
+        nested = _get(batch, SHAPED_FROM)
+        data = nested.to_padded_tensor()
+        shaped = shape_advantages(data, self.entropo, metrics)
         metrics["entropo/shift"] = _mean((shaped - data["advantages"]).abs(), data["response_mask"])
-        return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+        return _put(batch, "advantages", shaped, nested["response_mask"])
 
     def _update_actor(self, batch: Any, metrics: dict) -> Any:
         batch.extra_info[PAYLOAD] = self.entropo.payload()
@@ -112,19 +123,15 @@ class EntropoTrainer(Host):
 SHAPED_FROM = ["advantages", "old_log_probs", "entropy", "response_mask"]
 
 
-def shape_advantages(data: TensorDict, plan: Plan, zeta: float) -> torch.Tensor:
-    """REPO on the driver, from pi_old's log-probs and entropies; ``(batch, response)`` padded."""
-    repo, logp, entropy = plan.settings.repo, data["old_log_probs"], data["entropy"]
-    if plan.estimator == "repo_r":
-        return repo_r(data["advantages"], stand_in(logp, entropy if repo.center else None, repo.logp_floor), zeta)
-    cost = step_cost(data["advantages"], logp, entropy, data["response_mask"])
-    return repo_d(data["advantages"], stand_in(logp, entropy, repo.logp_floor), cost, zeta) * data["response_mask"]
+def _get(batch: Any, fields: list[str]) -> TensorDict:
+    """Fields of a batch from verl's TransferQueue, jagged; those that it does not hold are left out."""
+    return tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
 
 
-def _fetch(batch: Any, fields: list[str]) -> TensorDict:
-    """Padded fields of a batch from verl's TransferQueue; those that it does not hold are left out."""
-    held = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
-    return held.to_padded_tensor()
+def _put(batch: Any, name: str, padded: torch.Tensor, mask: torch.Tensor) -> Any:
+    """Write one ``(batch, response)`` field back, jagged like the response mask; returns verl's new metadata."""
+    fields = TensorDict({name: response_to_nested(padded, mask)}, batch_size=len(batch))
+    return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
 
 
 def _mean(values: torch.Tensor, mask: torch.Tensor) -> float:

@@ -16,22 +16,35 @@ from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import no_padding_2_padding
 
+from entropo_plugin.host import losses
 from entropo_plugin.objectives import repo_r, stand_in
 
 PAYLOAD = "entropo"
+SELECTED = "entropo_selected"
 
 
 def entropo_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None) -> Any:
-    """verl's ``ppo_loss`` on advantages that follow the current policy.
+    """verl's ``ppo_loss`` on advantages that follow the current policy, and with our policy losses informed.
 
     Without a payload the arguments go through untouched, so that the loss is verl's bit for bit.
     """
     payload = tu.get_non_tensor_data(data, PAYLOAD, None)
     if not payload:
         return ppo_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
-    data, metrics = shape(payload, model_output, data)
-    loss, found = ppo_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
-    return loss, found | metrics
+    changed, metrics = shape(payload, model_output, data) if "zeta" in payload else (data, {})
+    with losses.step(payload, chosen(data)) as current:
+        loss, found = ppo_loss(config=config, model_output=model_output, data=changed, dp_group=dp_group)
+    shares = {name: token_share(marked, data) for name, marked in current.shares.items()}
+    return loss, found | metrics | shares
+
+
+def chosen(data: TensorDict) -> Tensor | None:
+    """The driver's chosen tokens in this micro-batch, ``(batch, response)`` boolean, or None."""
+    if SELECTED not in data.keys():
+        return None
+    mask = data["response_mask"]
+    width = int(mask.offsets().diff().max()) if mask.is_nested else mask.shape[1]
+    return losses.padded(data[SELECTED], width)
 
 
 def shape(payload: dict[str, Any], model_output: dict[str, Any], data: TensorDict) -> tuple[TensorDict, dict[str, Any]]:
@@ -44,7 +57,7 @@ def shape(payload: dict[str, Any], model_output: dict[str, Any], data: TensorDic
     shaped = repo_r(padded, level, payload["zeta"])
     changed = data.copy()
     changed["advantages"] = _like(shaped, base)
-    return changed, {"entropo/shift": _mean_shift(shaped - padded, data)}
+    return changed, {"entropo/shift": token_share((shaped - padded).abs(), data)}
 
 
 def _like(padded: Tensor, original: Any) -> Tensor:
@@ -55,10 +68,9 @@ def _like(padded: Tensor, original: Any) -> Tensor:
     return torch.nested.as_nested_tensor([row[:n] for row, n in zip(padded, lengths, strict=True)], layout=torch.jagged)
 
 
-def _mean_shift(change: Tensor, data: TensorDict) -> Metric:
-    """Mean |change of the advantage| over the global mini-batch's response tokens, exact however it is cut."""
-    tokens, ranks = data["batch_num_tokens"], data["dp_size"]
+def token_share(values: Tensor, data: TensorDict) -> Metric:
+    """Mean of ``(batch, response)`` values over the global mini-batch's response tokens, exact however it is cut."""
     mask = data["response_mask"]
     mask = mask.to_padded_tensor(0) if mask.is_nested else mask
-    share = (change.abs() * mask).sum() * ranks / tokens
+    share = (values * mask).sum() * data["dp_size"] / data["batch_num_tokens"]
     return Metric(value=share, aggregation=AggregationType.SUM)

@@ -48,6 +48,27 @@ def test_repo_d_shapes_on_the_driver(verl):
     assert lines[-1]["data"]["entropo/shift"] > 0
 
 
+def test_model_based_repo_with_adapo_steers_from_the_first_step(verl):
+    fixed = ["entropo.target.kind=value", "entropo.target.value=1.0", "actor_rollout_ref.rollout.name=hf"]
+    first, second = (line["data"] for line in verl("+entropo=repo_neutral_adapo", *fixed, steps=2))
+    assert first["entropo/pull"] == 0.1 * (1.0 - first["entropo/entropy/token_mean"]) < 0
+    assert (first["entropo/clip_high"], second["entropo/clip_high"]) == (0.28, first["entropo/clip_high_next"])
+    assert first["entropo/shift"] > 0 and 0 <= first["entropo/clip/above_positive"] <= 1
+
+
+@pytest.mark.parametrize(("method", "ratio"), [("kl_cov", 0.05), ("clip_cov", 0.05)])
+def test_the_drivers_chosen_tokens_reach_the_loss(verl, method, ratio):
+    settings = [f"+entropo=repo_r_{method}", f"entropo.{method}.ratio={ratio}", "actor_rollout_ref.rollout.name=hf"]
+    band = ["entropo.clip_cov.band=quantile", "entropo.clip_cov.low_quantile=0.5"] if method == "clip_cov" else []
+    for line in verl(*settings, *band, steps=2):
+        data = line["data"]
+        reached = data["entropo/selection/penalised" if method == "kl_cov" else "entropo/selection/dropped"]
+        assert reached == pytest.approx(data["entropo/selection/share"], rel=0.05)
+        assert (
+            data["entropo/selection/share"] == int(ratio * data["entropo/tokens/count"]) / data["entropo/tokens/count"]
+        )
+
+
 def test_killed_and_resumed_the_controller_continues_exactly(made, tmp_path, verl):
     where = tmp_path / "first"
     settings = [
@@ -69,13 +90,13 @@ def test_killed_and_resumed_the_controller_continues_exactly(made, tmp_path, ver
     before = {line["step"]: line["data"] for line in process.read_steps(log)}
     assert state["step"] == saved >= 2
     if saved in before:
-        assert state["zeta"]["coefficient"] == before[saved]["entropo/zeta_next"]
+        assert state["controllers"]["zeta"]["coefficient"] == before[saved]["entropo/zeta_next"]
 
     lines = verl(*settings, folder="second", steps=saved + 2)
     assert [line["step"] for line in lines] == [saved + 1, saved + 2]
     first = lines[0]["data"]
-    assert first["entropo/zeta"] == state["zeta"]["coefficient"]
-    assert first["entropo/target"] == state["zeta"]["target"]["initial"] == before[1]["entropo/target"]
+    assert first["entropo/zeta"] == state["controllers"]["zeta"]["coefficient"]
+    assert first["entropo/target"] == state["controllers"]["zeta"]["target"]["initial"] == before[1]["entropo/target"]
 
 
 def test_bad_settings_end_on_the_driver_before_a_cluster_is_up(made, tmp_path):
@@ -93,7 +114,7 @@ def test_the_doctor_finds_everything_here_and_in_a_ray_worker(tmp_path):
     said = (tmp_path / "out.txt").read_text()
     for line in (
         "ok       verl: 0.9.1 is supported",
-        "Ray worker: estimators registered: repo_r, repo_d",
+        "Ray worker: estimators registered: repo_r, repo_d, repo_neutral",
         "ok       recipe ppo_trainer: valid: estimator repo_r, trainer entropo_sync",
         "ok       device platform: cpu (our CPU host)",
         "All is well.",

@@ -56,4 +56,4 @@ def test_a_sessions_last_output_speaks_for_all_of_them():
 
 
 def test_registered_under_our_names():
-    assert all(ADV_ESTIMATOR_REGISTRY[name] is estimators.repo_base for name in ("repo_r", "repo_d"))
+    assert all(ADV_ESTIMATOR_REGISTRY[name] is estimators.repo_base for name in ("repo_r", "repo_d", "repo_neutral"))

@@ -35,7 +35,7 @@ def test_one_step_measures_and_moves_once():
 def test_frozen_during_critic_warm_up():
     run = make()
     step(run, 1.0, updated=False)
-    assert run.controller.target.initial is None and run.zeta == 1e-3
+    assert run.controllers["zeta"].target.initial is None and run.coefficient("zeta") == 1e-3
 
 
 @pytest.mark.parametrize("entropy", [None, math.nan, math.inf])
@@ -44,7 +44,7 @@ def test_a_missing_measurement_moves_nothing_and_says_so(entropy, caplog):
     step(run, 1.0)
     with caplog.at_level(logging.WARNING, "entropo_plugin"):
         assert step(run, entropy, 7)["entropo/skipped"] == 1.0
-    assert "step 7 has no finite entropy" in caplog.text and run.zeta == 1e-3
+    assert "step 7 has no finite entropy" in caplog.text and run.coefficient("zeta") == 1e-3
 
 
 def test_monitoring_alone_sends_nothing_and_controls_nothing():
@@ -64,17 +64,23 @@ def test_state_survives_json_bit_for_bit():
         assert step(other, entropy, number) == step(run, entropy, number)
 
 
+def saved(**change):
+    zeta = {"law": "doubling", "coefficient": 1e-3, "steps": 0, "skipped": 0, "target": {"initial": None}}
+    return {"controllers": {"zeta": zeta | change}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"estimator": "repo_d"}, "algorithm.adv_estimator was 'repo_d', is 'repo_r'"),
+        ({"loss": "adapo"}, "policy_loss.loss_mode was 'adapo', is None"),
         ({"format": 99}, "its format is 99, this version reads 1"),
-        ({"zeta": {"law": "fixed"}}, "entropo.repo.zeta.law was 'fixed', is 'doubling'"),
-        ({"zeta": {"law": "doubling"}}, "it lacks or garbles 'coefficient'"),
-        (
-            {"zeta": {"law": "doubling", "coefficient": "1", "steps": 0, "skipped": 0, "target": {"initial": None}}},
-            "not finite numbers",
-        ),
+        (saved(law="fixed"), "the law of zeta was 'fixed', is 'doubling'"),
+        ({"controllers": []}, "the law of zeta was None, is 'doubling'"),
+        ({"controllers": {"zeta": {"law": "doubling"}}}, "it lacks or garbles 'coefficient'"),
+        (saved(coefficient="1"), "not finite numbers"),
+        (saved(steps=math.nan), "not finite numbers"),
+        ({"changes": 3}, "it lacks or garbles"),
     ],
 )
 def test_another_runs_state_is_refused_or_reset_by_key(change, message):
@@ -83,7 +89,38 @@ def test_another_runs_state_is_refused_or_reset_by_key(change, message):
         make().load_state_dict(state, "global_step_3/entropo_state.json")
     run = make(node={"resume": "reset"})
     run.load_state_dict(state, "here")
-    assert run.zeta == 1e-3 and run.controller.target.initial is None
+    assert run.coefficient("zeta") == 1e-3 and run.controllers["zeta"].target.initial is None
+
+
+def test_adapo_sends_its_bounds_and_moves_clip_high():
+    run = Run(Plan(None, parse(None), 1e-4, 0.05, "adapo"))
+    assert run.payload() == {"adapo": {"low": 0.2, "high": 0.28, "dual": 3.0, "ratio_bounds": None}}
+    step(run, 1.0)
+    metrics = step(run, 0.9, 2)
+    assert metrics["entropo/clip_high"] == 0.28 and metrics["entropo/clip_high_next"] == pytest.approx(0.28 * 1.1)
+    node = {"adapo": {"ratio_max": 4.0, "clip_high": {"law": "additive", "offset": 0.5}}}
+    payload = Run(Plan(None, parse(node), 1e-4, 0.05, "adapo")).payload()["adapo"]
+    assert payload["high"] == pytest.approx(1 / 0.8 + 0.5 - 1) and payload["ratio_bounds"] == (0.0, 4.0)
+
+
+def test_kl_covs_beta_is_annealed_once_a_step_and_resumed():
+    node = {"kl_cov": {"anneal": {"kind": "linear", "hold": 1, "steps": 2}}}
+    run = Run(Plan("repo_r", parse(node), 1e-4, 0.05, "entropo_kl_cov"))
+    used = [step(run, 1.0, number)["entropo/beta"] for number in range(1, 6)]
+    assert used == [1.0, 1.0, 0.5, 0.0, 0.0]
+    other = Run(Plan("repo_r", parse(node), 1e-4, 0.05, "entropo_kl_cov"))
+    other.load_state_dict(json.loads(json.dumps(run.state_dict(5))), "here")
+    assert other.state_dict(5) == run.state_dict(5)
+
+
+def test_the_model_based_law_acts_in_the_step_it_measures_and_once_only():
+    run = Run(Plan("repo_neutral", parse({"target": {"kind": "value", "value": 1.5}}), 1e-4, 0.05))
+    run.observe(10.0, 10)
+    assert run.pull() == run.pull() == pytest.approx(0.1 * 0.5)
+    run.updated = True
+    metrics = run.end_step(1)
+    assert metrics["entropo/pull"] == pytest.approx(0.05) and metrics["entropo/target"] == 1.5
+    assert run.controllers["pull"].steps == 1
 
 
 def test_the_law_is_fitted_on_validation_scores_and_resumed():

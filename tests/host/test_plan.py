@@ -7,6 +7,7 @@ import pytest
 from entropo_plugin.config import ConfigError
 from entropo_plugin.host import guard, plan
 from entropo_plugin.host.doctor import compose
+from entropo_plugin.recipe_files import folder
 
 CPU = ["+cpu=tiny", "actor_rollout_ref.model.path=/nowhere"]
 
@@ -131,3 +132,19 @@ def test_a_state_that_does_not_fit_is_refused_on_the_driver(tmp_path):
     with pytest.raises(ConfigError, match="adv_estimator was 'repo_d', is 'repo_r'.*entropo.resume=reset"):
         guard.preview_resume(compose("ppo_trainer", [*CPU, "+entropo=repo_r", *where]), check("+entropo=repo_r"))
     guard.preview_resume(compose("ppo_trainer", [*CPU, "+entropo=repo_d", *where]), check("+entropo=repo_d"))
+
+
+RECIPES = sorted(path.stem for path in (folder() / "entropo").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_choice_of_the_group_is_valid_and_can_be_overridden(name):
+    chosen = check(f"+entropo={name}", "entropo.target.fraction=0.5", "algorithm.gamma=0.9")
+    assert chosen.settings.target.fraction == 0.5
+    assert (chosen.estimator is None and chosen.loss is None) == (name == "monitor")
+
+
+def test_one_update_per_batch_is_called_inert():
+    one = ["data.train_batch_size=16", "actor_rollout_ref.actor.ppo_mini_batch_size=16"]
+    config = compose("ppo_trainer", [*CPU, "+entropo=adapo", *one])
+    assert "cannot act with one optimizer step per rollout batch" in plan.Plan.from_config(config).warnings(config)[0]

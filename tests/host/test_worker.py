@@ -130,3 +130,46 @@ def test_no_gradient_flows_through_the_shaping():
     model, data = Model(), batch()
     shaped, _ = shape({"zeta": 0.1, "floor": -20.0, "center": True}, model(data), data)
     assert not shaped["advantages"].requires_grad
+
+
+def with_loss(name, **changes):
+    from verl.workers.config import PolicyLossConfig
+
+    return config(policy_loss=PolicyLossConfig(loss_mode=name), **changes)
+
+
+@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"])
+def test_adapo_at_its_start_is_verls_vanilla_bit_for_bit(mode):
+    model, data = Model(), batch()
+    clip = {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28, "loss_agg_mode": mode}
+    stock = one_step(copy.deepcopy(model), partial(ppo_loss, config(**clip)), data)
+    bounds = {"low": 0.2, "high": 0.28, "dual": 3.0, "ratio_bounds": None}
+    data[PAYLOAD] = NonTensorData({"adapo": bounds})
+    ours = one_step(copy.deepcopy(model), partial(entropo_loss, with_loss("adapo", **clip)), data)
+    for a, b in zip(stock[:3], ours[:3], strict=True):
+        assert torch.equal(a, b)
+    assert 0 <= ours[3]["entropo/clip/above_positive"].aggregate() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "about"),
+    [
+        ("entropo_clip_cov", {"ratio": 0.1, "low": 1.0, "high": 5.0, "clip_low": 1.0, "clip_high": 1.0}),
+        ("entropo_kl_cov", {"ratio": 0.1, "beta": 1.0, "penalty": "k2"}),
+    ],
+)
+def test_the_chosen_tokens_arrive_jagged_and_are_counted(name, about):
+    model, data = Model(), batch()
+    data["entropo_selected"] = nested(torch.arange(r) == 1 for r in RESPONSES)
+    data[PAYLOAD] = NonTensorData({name: about})
+    loss, _, _, metrics = one_step(model, partial(entropo_loss, with_loss(name)), data)
+    word = "dropped" if name == "entropo_clip_cov" else "penalised"
+    assert metrics[f"entropo/selection/{word}"].aggregate() == pytest.approx(3 / 10)
+    assert torch.isfinite(loss)
+
+
+def test_our_losses_refuse_to_run_under_another_trainer():
+    from entropo_plugin.config import ConfigError
+
+    with pytest.raises(ConfigError, match="loss_mode=adapo runs only under our trainer"):
+        one_step(Model(), partial(ppo_loss, with_loss("adapo")), batch())

@@ -24,6 +24,8 @@ WANTED = (
     "val-aux/",
 )
 LARGEST_STEP = 2**53
+# Beyond this a number cannot be drawn, and is no measurement either.
+LARGEST_VALUE = 1e30
 
 
 class ReportError(Exception):
@@ -78,7 +80,7 @@ def _finite(value: Any) -> float | None:
         number = math.nan if value is None else float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) < LARGEST_VALUE else None
 
 
 def step_of(value: Any) -> int | None:

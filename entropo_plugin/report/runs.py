@@ -65,7 +65,21 @@ def read_path(path: Path) -> list[Run]:
             f"{path} holds no run: neither a *.jsonl of verl's file logger nor TensorBoard's event files lie in it "
             'or one folder below. Log with trainer.logger=\'["console","file"]\' or \'["tensorboard"]\'.'
         )
-    return [run for folder in below for run in read_path(folder)]
+    return _read_below(below)
+
+
+def _read_below(folders: list[Path]) -> list[Run]:
+    """Each folder's run; those that cannot be read are noted, unless none can."""
+    runs, errors = [], []
+    for folder in folders:
+        try:
+            runs += read_path(folder)
+        except ReportError as error:
+            errors.append(str(error))
+    if not runs:
+        raise ReportError("\n".join(errors))
+    runs[0].notes += [f"Left out: {error}" for error in errors]
+    return runs
 
 
 def log_files(folder: Path) -> list[Path]:
@@ -87,6 +101,10 @@ def _run(path: Path, files: list[Path]) -> Run:
     if len(logs) > 1:
         notes.append(f"Joined {len(logs)} attempts by step: " + ", ".join(log.path.name for log in logs) + ".")
     metrics, replaced = join(logs)
+    if not metrics:
+        raise ReportError(
+            f"{path} logs none of the metrics that the report draws: actor/entropy, critic/score/mean, ..."
+        )
     tokens, unread = read_tokens(path if path.is_dir() else path.parent)
     notes += [note for log in logs for note in log.notes] + replaced + _lost(logs) + unread
     return Run(_name(path), metrics, tokens, notes)

@@ -17,6 +17,7 @@ class Curve:
         x, y: its points.
         colour: number of the run; runs keep their colour throughout the report.
         style: solid | dashed | faint | step | dots | line-dots.
+        listed: whether the legend names it.
     """
 
     label: str
@@ -24,6 +25,7 @@ class Curve:
     y: list[float]
     colour: int
     style: str = "solid"
+    listed: bool = True
 
 
 @dataclass(frozen=True)

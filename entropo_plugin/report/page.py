@@ -88,14 +88,16 @@ def _figure(panel: Panel, ident: str) -> str:
     broad = HALF if panel.half else WIDE
     drawings = "".join(draw(panel, size, f"{ident}-{size.name}") for size in (broad, NARROW))
     return (
-        f'<figure class="{broad.name}"><figcaption>{text(panel.title)} <span class="unit">{text(panel.y_label)}</span>'
-        f"</figcaption>{legend(panel.curves)}{drawings}</figure>"
+        f'<figure class="{broad.name}"><figcaption>{text(panel.title)}</figcaption>{legend(panel.curves)}'
+        f'<p class="unit"><span aria-hidden="true">\u2191</span> {text(panel.y_label)}</p>{drawings}</figure>'
     )
 
 
 def legend(curves: list[Curve]) -> str:
     """What each labelled curve is."""
-    return f'<ul class="legend">{"".join(_entry(c.label, c.colour, c.style) for c in curves if c.label)}</ul>'
+    return (
+        f'<ul class="legend">{"".join(_entry(c.label, c.colour, c.style) for c in curves if c.label and c.listed)}</ul>'
+    )
 
 
 def _entry(label: str, colour: int, style: str, extra: str = "") -> str:

@@ -57,7 +57,7 @@ def _at_bound(run: Run, data: Series, name: str, colour: int) -> list[Curve]:
     keep = [step in steps for step in data.steps.tolist()]
     if not any(keep):
         return []
-    shown = thin(Series(data.steps[keep], data.values[keep]), 200)
+    shown = thin(Series(data.steps[keep], data.values[keep]), 60)
     label = f"{run.name}: at its bound"
     return [Curve(label, shown.steps.astype(float).tolist(), shown.values.tolist(), colour, "dots")]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LEAD = (
     "How much score a run buys with its entropy. Without control most runs follow R = \u2212a exp(H) + b, so the "
-    "score ends at the ceiling b \u2212 a once entropy has reached 0. A run above the curves of others gets more for it."
+    "score ends at the ceiling b \u2212 a when entropy has reached 0. A run above another gets more for its entropy."
 )
 LEAST_VALIDATIONS = 5
 BLOCKS = 40
@@ -41,7 +41,7 @@ def law_section(runs: list[Run]) -> Section:
         fit = fit_law(zip(floats(pairs[0]), floats(pairs[1]), strict=True))
         curves += _curves(run.name, pairs, fit, colour)
         rows.append(_row(run.name, fit))
-        section.remarks.append(f"{run.name}, {what}: {fit.verdict}{_controlled(run)}")
+        section.remarks.append(f"{run.name}, {what}: {_verdict(run, fit)}")
     if curves:
         section.panels.append(Panel("Reward against entropy", "entropy (nats per token)", "score", curves))
     section.missing.extend(lacking(runs, have, "steps with both an entropy and a score", "It takes at least two."))
@@ -90,19 +90,23 @@ def blocked(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 def _curves(name: str, pairs: Pairs, fit: LawFit, colour: int) -> list[Curve]:
     found = [Curve(name, floats(pairs[0]), floats(pairs[1]), colour, "dots")]
     if fit.a is not None and fit.b is not None:
-        at = np.linspace(0.0, float(pairs[0].max()), 60)
+        at = np.linspace(0.0 if fit.trusted else float(pairs[0].min()), float(pairs[0].max()), 60)
         label = f"{name}: fit" + ("" if fit.trusted else ", not to be trusted")
         found.append(Curve(label, floats(at), floats(fit.b - fit.a * np.exp(at)), colour, "dashed"))
     return found
 
 
 def _row(name: str, fit: LawFit) -> list[str]:
-    figures = [fit.a, fit.b, fit.r_squared, fit.ceiling]
-    interval = "\u2013" if fit.low is None or fit.high is None else f"{number(fit.low)} to {number(fit.high)}"
+    known = fit.trusted and fit.low is not None and fit.high is not None
+    figures = [fit.a, fit.b, fit.r_squared, fit.ceiling if known else None]
+    interval = f"{number(fit.low)} to {number(fit.high)}" if known else "\u2013"  # type: ignore[arg-type]
     return [name, *("\u2013" if each is None else number(each) for each in figures), interval, str(fit.points)]
 
 
-def _controlled(run: Run) -> str:
-    if not any(f"entropo/{name}" in run.metrics for name in COEFFICIENTS):
-        return ""
-    return " Entropy was controlled in this run, so the fit describes it and forecasts nothing."
+def _verdict(run: Run, fit: LawFit) -> str:
+    """Whether to trust the fit; a controlled run's fit forecasts nothing, however good it is."""
+    if fit.trusted and any(f"entropo/{name}" in run.metrics for name in COEFFICIENTS):
+        return (
+            f"R\u00b2 = {fit.r_squared:.2f}. Entropy was controlled: the fit describes the run, and forecasts nothing."
+        )
+    return fit.verdict.replace("R^2", "R\u00b2")

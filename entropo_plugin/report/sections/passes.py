@@ -53,7 +53,7 @@ def _over_k(runs: list[Run], source: Passes, where: str) -> Panel:
         k = [float(each) for each in found]
         start, end = _ends(found, where)
         if any(len(data) > 1 for data in found.values()):
-            curves.append(Curve(f"{run.name}: at the start", k, start, colour, "dashed"))
+            curves.append(Curve(f"{run.name}: at the start", k, start, colour, "dashed", listed=False))
         curves.append(Curve(run.name, k, end, colour, "line-dots"))
     title = f"pass@k at the end, {where} prompts"
     return Panel(title, "k, responses per prompt", "pass@k", curves, log_x=True, zero=True, half=True)

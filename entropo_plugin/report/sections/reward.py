@@ -16,7 +16,7 @@ def reward_section(runs: list[Run]) -> Section:
     panels = [_training(runs)] if have else []
     checks = _validations(runs)
     if any(len(each.x) > 1 for each in checks):
-        panels.append(Panel("Validation score", "step", "validation score", checks, zero=True))
+        panels.append(Panel("Validation score", "step", "mean score of a response", checks, zero=True))
     missing = lacking(runs, have, " and no ".join(SCORES), "verl logs it at every training step.")
     return Section("reward", "Reward", LEAD, panels, missing, _single(checks))
 

@@ -69,7 +69,7 @@ class Panel:
 
     def limits(self) -> tuple[float, float, float, float]:
         """Smallest and largest x and y that are drawn."""
-        xs = [each.x for each in (*self.curves, *self.bands)]
+        xs = [curve.x for curve in self.curves] + [band.x for band in self.bands]
         ys = [curve.y for curve in self.curves] + [side for band in self.bands for side in (band.low, band.high)]
         x, y = np.concatenate(xs), np.concatenate(ys)
         low, high = self.y_limits or (float(y.min()), float(y.max()))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from entropo_plugin.report.log import Log, ReportError, step_of
 
 try:
-    from orjson import loads as quick_loads
+    import orjson
 except ImportError:
-    quick_loads = json.loads
+    orjson = None  # type: ignore[assignment]
+
+quick_loads: Callable[[bytes], Any] = orjson.loads if orjson else json.loads
 
 FORM = '{"step": 3, "data": {"actor/entropy": 0.7}}'
 
@@ -56,9 +59,10 @@ def parse(line: bytes) -> dict[str, Any] | None:
 
 def take(log: Log, record: dict[str, Any]) -> None:
     """Add one record to the log."""
-    step = int(record["step"])
+    step, ignored = int(record["step"]), log.ignored
     for name, value in record["data"].items():
-        log.add(step, name, value)
+        if name not in ignored:
+            log.add(step, name, value)
 
 
 def _nothing(path: Path, bad: int, line: bytes) -> str:

@@ -41,20 +41,21 @@ class Log:
         columns: per metric, steps and values in the order of the log.
         lost: per metric, how many values were not finite.
         notes: what a reader should know about the file.
+        ignored: names met so far that the report does not look at.
     """
 
     path: Path
     columns: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    _wanted: dict[str, bool] = field(default_factory=dict)
+    ignored: set[str] = field(default_factory=set)
 
     def add(self, step: int, name: str, value: Any) -> None:
         """Take one value; None stands for NaN, as verl's logger writes it. Text and the like are passed over."""
-        wanted = self._wanted.get(name)
-        if wanted is None:
-            wanted = self._wanted[name] = name.startswith(WANTED)
-        if not wanted or not (value is None or isinstance(value, int | float)):
+        if name not in self.columns and not name.startswith(WANTED):
+            self.ignored.add(name)
+            return
+        if not (value is None or isinstance(value, int | float)):
             return
         number = _finite(value)
         if number is None:

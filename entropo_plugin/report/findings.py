@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import number
+from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.sections.names import (
     COEFFICIENTS,
     TARGET,
@@ -67,7 +67,7 @@ def course(run: Run) -> Finding | None:
         return None
     ratio = got.end / got.start
     text = f"{run.name}: {number(got.start)} to {number(got.end)} nats per token ({_percent(ratio - 1)}) "
-    text += f"in {number(data.last_step, 8)} steps."
+    text += f"in {count(data.last_step)} steps."
     if ratio < COLLAPSED:
         return Finding("bad", "Entropy collapsed", text + " Little is left to explore with.")
     if ratio > EXPLODED:
@@ -88,7 +88,9 @@ def tracking(run: Run) -> Finding | None:
     close = float((abs(entropy - wanted) <= ON_TARGET * abs(wanted)).mean())
     text = f"{run.name}: ends at {number(end)} nats, target {number(aim)} ({_percent(away)}); "
     text += f"within {ON_TARGET:.0%} of it in {close:.0%} of the steps."
-    return Finding(*(("good", "On target") if abs(away) <= ON_TARGET else ("bad", "Off target")), text)
+    if abs(away) > ON_TARGET:
+        return Finding("bad", "Off target", text)
+    return Finding("good", "On target", text) if close >= 0.5 else Finding("note", "Swings around its target", text)
 
 
 def bound(run: Run) -> Finding | None:
@@ -127,8 +129,10 @@ def lengths(runs: list[Run]) -> Finding | None:
     last = {run.name: run.last_step for run in runs}
     if len(runs) < 2 or max(last.values()) <= 1.05 * min(last.values()):
         return None
-    text = ", ".join(f"{name} {number(step, 8)}" for name, step in last.items())
-    return Finding("note", "Different lengths", f"Last steps: {text}. Compare at step {min(last.values())} or before.")
+    text = ", ".join(f"{name} {count(step)}" for name, step in last.items())
+    return Finding(
+        "note", "Different lengths", f"Last steps: {text}. Compare at step {count(min(last.values()))} or before."
+    )
 
 
 def reward(runs: list[Run]) -> Finding | None:
@@ -144,10 +148,12 @@ def reward(runs: list[Run]) -> Finding | None:
     ranked = sorted(ends, key=lambda name: -ends[name])
     text = ", ".join(f"{name} {number(ends[name])}" for name in ranked)
     return Finding(
-        "note", "Reward", f"At step {until}: {text}. One run each: a repeat with another seed may order them anew."
+        "note",
+        "Reward",
+        f"At step {count(until)}: {text}. One run each: a repeat with another seed may order them anew.",
     )
 
 
 def _percent(change: float) -> str:
-    sign = "\u2212" if change < 0 else "+"
+    sign = "\u00b1" if abs(change) < 0.005 else "\u2212" if change < 0 else "+"
     return f"{sign}{abs(change):.0%}"

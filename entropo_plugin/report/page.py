@@ -10,7 +10,7 @@ from entropo_plugin import __version__
 from entropo_plugin.report.figure import Curve, Panel, Section
 from entropo_plugin.report.findings import Finding, findings
 from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import number
+from entropo_plugin.report.scale import count
 from entropo_plugin.report.sections import SECTIONS
 from entropo_plugin.report.svg import COLOURS, HALF, NARROW, WIDE, draw
 from entropo_plugin.report.tags import paragraphs, text
@@ -57,7 +57,7 @@ def _asset(name: str) -> str:
 def _header(runs: list[Run], sections: list[Section]) -> str:
     links = "".join(f'<a href="#{each.key}">{text(each.title)}</a>' for each in sections)
     chips = "".join(
-        _entry(run.name, colour, "solid", f", {number(run.last_step, 8)} steps") for colour, run in enumerate(runs)
+        _entry(run.name, colour, "solid", f", {count(run.last_step)} steps") for colour, run in enumerate(runs)
     )
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs compared"
     return (

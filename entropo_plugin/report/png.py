@@ -79,13 +79,14 @@ def _panel(axes: Any, panel: Panel) -> None:
     axes.set_title(_plain(panel.title), loc="left", fontsize=10)
     if panel.log_x:
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
 
 
 def _curve(axes: Any, curve: Curve) -> None:
-    label = _plain(curve.label) if curve.label else "_nolegend_"
+    label = _plain(curve.label) if curve.label and curve.listed else "_nolegend_"
     axes.plot(curve.x, curve.y, color=_colour(curve.colour), label=label, **STYLES[curve.style])
 
 

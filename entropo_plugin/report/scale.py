@@ -53,6 +53,11 @@ def number(value: float, digits: int = 3) -> str:
     return ("\u2212" if value < 0 else "") + text
 
 
+def count(value: int) -> str:
+    """A whole number with its thousands spaced: 100 000."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
 def tick_text(value: float, step: float) -> str:
     """A tick's label: as many digits as tell it from its neighbours, thousands as k."""
     if abs(value) >= 10_000 and step >= 100:

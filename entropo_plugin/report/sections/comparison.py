@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entropo_plugin.report.figure import Section
 from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import number
+from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.sections.names import (
     COEFFICIENTS,
     entropy_of,
@@ -59,4 +59,4 @@ def _row(label: str, name: str, data: Series) -> list[str]:
 
 
 def _whole(area: float, points: int, data: Series) -> list[str]:
-    return [number(area), number(points, 8), number(data.last_step, 8)]
+    return [number(area), count(points), count(data.last_step)]

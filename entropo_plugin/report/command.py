@@ -102,7 +102,7 @@ def _try_once(options: argparse.Namespace, last: bool = False) -> None:
     """A run that cannot be read yet is waited for."""
     try:
         once(options, None if last else options.watch)
-    except ReportError as error:
+    except (ReportError, OSError) as error:
         print(f"waiting: {error}", file=sys.stderr, flush=True)
 
 

@@ -111,11 +111,12 @@ RAISE = " Raise entropo.repo.zeta.high, or choose a target nearer to the entropy
 
 def diversity(run: Run) -> Finding | None:
     """pass@1 against pass@k."""
-    passes = max((training_pass(run), validation_pass(run)), key=lambda found: max(map(len, found.values()), default=0))
+    both = {"training": training_pass(run), "validation": validation_pass(run)}
+    where, passes = max(both.items(), key=lambda found: max(map(len, found[1].values()), default=0))
     if len(passes) < 2 or max(map(len, passes.values())) < LEAST_POINTS:
         return None
     one, many = summarise(passes[min(passes)]), summarise(passes[max(passes)])
-    text = f"{run.name}: pass@{min(passes)} {number(one.start)} to {number(one.end)}, "
+    text = f"{run.name}, {where} prompts: pass@{min(passes)} {number(one.start)} to {number(one.end)}, "
     text += f"pass@{max(passes)} {number(many.start)} to {number(many.end)}."
     if one.end > one.start and many.end < many.start - 0.02:
         return Finding("bad", "Diversity spent", text + " One try gets better while many tries get worse.")

@@ -131,11 +131,9 @@ def _lost(logs: list[Log]) -> list[str]:
 
 def _name(path: Path) -> str:
     path = path.resolve()
-    if path.is_dir():
-        return path.name
-    if _is_events(path) or path.stem in NAMELESS:
-        return path.parent.name
-    return path.stem
+    nameless = path.is_file() and (_is_events(path) or path.stem in NAMELESS)
+    name = path.name if path.is_dir() else path.parent.name if nameless else path.stem
+    return name.encode("utf-8", "replace").decode()
 
 
 def distinct(runs: list[Run]) -> list[Run]:

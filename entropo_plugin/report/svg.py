@@ -106,7 +106,7 @@ def axes(at: Frame) -> list[str]:
 def axis_ticks(at: Frame) -> tuple[list[tuple[float, str]], list[tuple[float, str]]]:
     """Places and labels of the ticks of both axes."""
     x, y, panel = at.x, at.y, at.panel
-    rows = 3 if at.height < 170 else 5
+    rows = 4 if at.height < 200 else 7
     across = panel.x_ticks or (power_ticks(x.low, x.high) if x.log else _across(at))
     return _labelled([tick for tick in across if x.low <= tick <= x.high]), _labelled(ticks(y.low, y.high, rows))
 

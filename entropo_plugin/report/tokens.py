@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = "tokens.jsonl"
-MOST = 12
+MOST = 8
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def read_tokens(folder: Path, most: int = MOST) -> tuple[list[CostlyToken], list
     if not path.is_file():
         return [], []
     with path.open("rb") as lines:
-        found = [(line, _parsed(line)) for line in lines if line.strip()]
-    records = [record for _, record in found if record is not None]
+        found = [_parsed(line) for line in lines if line.strip()]
+    records = [record for record in found if record is not None]
     bad = len(found) - len(records)
     notes = [f"{NAME}: {bad} of {len(found)} lines could not be read and were passed over."] if bad else []
     return heapq.nlargest(most, records, key=lambda record: record.cost), notes

@@ -38,6 +38,12 @@ def test_target_is_dashed_and_each_coefficient_has_its_panel():
     assert (panels[1].title, panels[1].curves[0].style) == ("The controller's moves: ADAPO's upper clip", "step")
 
 
+def test_dots_mark_the_coefficients_that_stand_at_their_bound():
+    flags = {ENTROPY: [1.0] * 4, "entropo/zeta": [0.1, 0.2, 0.3, 0.3], "entropo/zeta_at_bound": [0.0, 1.0, 1.0, 0.0]}
+    dots = entropy_section([run(**flags)]).panels[1].curves[1]
+    assert (dots.style, dots.x, dots.y) == ("dots", [3.0, 4.0], [0.3, 0.3])
+
+
 def test_every_section_says_what_is_missing():
     empty = run(**{"response_length/mean": [1.0]})
     missing = {make([empty]).key: make([empty]).missing for make in SECTIONS}
@@ -76,6 +82,12 @@ def test_accounting_pairs_a_prediction_with_the_next_change():
     assert found.rate == pytest.approx(0.1)
     assert found.correlation == pytest.approx(1.0)
     assert accounting_section([run(**{ENTROPY: [1.0, 0.9]})]).panels == []
+
+
+def test_accounting_fits_nothing_to_predictions_of_the_wrong_sign():
+    section = accounting_section([run(**{ENTROPY: [1.0, 0.9, 0.7], "entropo/dynamics/predicted": [1.0, 2.0, 0.0]})])
+    assert [curve.label for curve in section.panels[0].curves] == ["a: measured"]
+    assert "do not follow the predictions" in section.remarks[0]
 
 
 def test_pass_at_k_from_both_names_and_from_verls_validation():

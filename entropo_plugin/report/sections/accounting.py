@@ -37,10 +37,13 @@ class Account:
     measured: NDArray[np.float64]
 
     @property
-    def rate(self) -> float:
-        """Least squares through the origin: ``sum p m / sum p^2``, the effective learning rate."""
-        whole = float(self.predicted @ self.predicted)
-        return float(self.predicted @ self.measured) / whole if whole > 0 else 0.0
+    def rate(self) -> float | None:
+        """Least squares through the origin: ``sum p m / sum p^2``, the effective learning rate.
+
+        None where it would not be positive: then the predictions have nothing to do with what happened.
+        """
+        whole, shared = float(self.predicted @ self.predicted), float(self.predicted @ self.measured)
+        return shared / whole if whole > 0 and shared > 0 else None
 
     @property
     def correlation(self) -> float | None:
@@ -75,9 +78,10 @@ def accounting_section(runs: list[Run]) -> Section:
 def _sums(accounts: list[tuple[int, Run, Account]]) -> Panel:
     curves: list[Curve] = []
     for colour, run, found in accounts:
-        predicted = Series(found.steps, np.cumsum(found.rate * found.predicted))
         curves.append(curve(f"{run.name}: measured", Series(found.steps, np.cumsum(found.measured)), colour))
-        curves.append(curve(f"{run.name}: predicted", predicted, colour, "dashed"))
+        if found.rate is not None:
+            predicted = Series(found.steps, np.cumsum(found.rate * found.predicted))
+            curves.append(curve(f"{run.name}: predicted", predicted, colour, "dashed"))
     return Panel("Entropy change since the start", "step", "nats per token", curves, half=True)
 
 
@@ -91,17 +95,20 @@ def _scatter(accounts: list[tuple[int, Run, Account]]) -> Panel:
 
 
 def _balance(run: Run, found: Account) -> str:
-    r = found.correlation
-    text = f"{run.name}: {len(found.steps)} pairs, fitted learning rate on the logits {number(found.rate)}"
-    text += "." if r is None else f", correlation {number(r, 2)}."
-    for sign, name in (("right", "from_positive"), ("wrong", "from_negative")):
+    rate, r = found.rate, found.correlation
+    agreement = "" if r is None else f", correlation {number(r, 2)}"
+    text = f"{run.name}: {len(found.steps)} pairs{agreement}."
+    if rate is None:
+        return f"{text} The changes do not follow the predictions, so no learning rate was fitted. {OVERRULED}"
+    text += f" Fitted learning rate on the logits {number(rate)}."
+    for name, which in PARTS.items():
         part = run.metrics.get(f"entropo/dynamics/{name}")
         if part is not None and len(part):
-            text += f" Tokens of {_side(sign)} account for {number(float(part.values.sum()) * found.rate)} nats."
-    if r is not None and r < 0.2 and len(found.steps) >= 20:
-        text += " The prediction explains little here: noise between prompts, clipping or the optimizer overrule it."
-    return text
+            text += f" Responses {which} than their group account for {number(float(part.values.sum()) * rate)} nats."
+    return f"{text} {OVERRULED}" if r is not None and r < 0.2 and len(found.steps) >= 20 else text
 
 
-def _side(sign: str) -> str:
-    return "responses better than their group" if sign == "right" else "responses worse than their group"
+PARTS = {"from_positive": "better", "from_negative": "worse"}
+OVERRULED = (
+    "Noise between prompts, clipping, the optimizer or the entropy control itself overrule the first order here."
+)

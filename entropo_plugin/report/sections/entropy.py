@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from entropo_plugin.report.figure import Curve, Panel, Section
 from entropo_plugin.report.lines import curve, noisy
 from entropo_plugin.report.runs import Run
@@ -49,13 +51,12 @@ def _coefficient_panel(runs: list[Run], name: str) -> Panel | None:
 
 
 def _at_bound(run: Run, data: Series, name: str, colour: int) -> list[Curve]:
-    """Dots where the coefficient is as large as it may be."""
+    """Dots where the coefficient is as large as it may be; a step's flag speaks of the coefficient that it leads to."""
     flags = run.metrics.get(f"entropo/{name}_at_bound")
     if flags is None:
         return []
-    steps = set(flags.steps[flags.values > 0.5].tolist())
-    keep = [step in steps for step in data.steps.tolist()]
-    if not any(keep):
+    keep = np.isin(data.steps, flags.steps[flags.values > 0.5] + 1)
+    if not keep.any():
         return []
     shown = thin(Series(data.steps[keep], data.values[keep]), 60)
     label = f"{run.name}: at its bound"

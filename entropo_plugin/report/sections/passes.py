@@ -20,28 +20,22 @@ Passes = Callable[[Run], dict[int, Series]]
 
 
 def pass_section(runs: list[Run]) -> Section:
-    """pass@k over k at the end, and over steps for the largest k."""
-    source, where = _source(runs)
-    have = [run for run in runs if source(run)]
-    section = Section("pass", "pass@k", LEAD, missing=lacking(runs, have, f"pass@k on the {where} prompts", REMEDY))
-    if have:
-        section.panels.append(_over_k(runs, source, where))
-        section.panels.extend(_over_steps(runs, source, where))
-        section.remarks.append(f"On the {where} prompts. {HOW[where]}")
+    """pass@k over k at the end, and over steps for the largest k, on validation and on training prompts."""
+    have = [run for run in runs if any(source(run) for source in SOURCES.values())]
+    section = Section("pass", "pass@k", LEAD, missing=lacking(runs, have, "pass@k", REMEDY))
+    for where, source in SOURCES.items():
+        if any(source(run) for run in runs):
+            section.panels.append(_over_k(runs, source, where))
+            section.panels.extend(_over_steps(runs, source, where))
+            section.remarks.append(HOW[where])
     return section
 
 
+SOURCES: dict[str, Passes] = {"validation": validation_pass, "training": training_pass}
 HOW = {
-    "validation": "verl's best@k/mean (a bootstrap) and mean@n for k = 1; the last validation, dashed the first.",
-    "training": "The unbiased estimate from each step's groups; mean of the last tenth of the run, dashed the first.",
+    "validation": "Validation prompts: verl's best@k/mean (a bootstrap), mean@n for k = 1; dashed: first validation.",
+    "training": "Training prompts: the unbiased estimate from each step's groups, last tenth; dashed: first tenth.",
 }
-
-
-def _source(runs: list[Run]) -> tuple[Passes, str]:
-    """One source for all runs: validation if as many have it as have the training prompts'."""
-    validated = sum(bool(validation_pass(run)) for run in runs)
-    trained = sum(bool(training_pass(run)) for run in runs)
-    return (validation_pass, "validation") if validated and validated >= trained else (training_pass, "training")
 
 
 def _over_k(runs: list[Run], source: Passes, where: str) -> Panel:

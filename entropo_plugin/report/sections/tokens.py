@@ -14,7 +14,7 @@ LEAD = (
     "unit of learning rate. A handful of tokens usually carries most of the loss."
 )
 REMEDY = "They are drawn when tokens.jsonl lies beside the log."
-AROUND = 240
+AROUND = 160
 LEVELS = 4
 VISIBLE = {"\n": "\u21b5", "\t": "\u21e5", " ": "\u2423", "\r": "\u240d"}
 

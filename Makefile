@@ -13,7 +13,7 @@ UNWANTED = torchvision torchaudio torchcodec triton
 SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml')
 DEMO_ARGS ?=
 
-.PHONY: demo test lint unit e2e bench clean
+.PHONY: demo test lint unit e2e browser bench clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/entropo demo $(DEMO_ARGS)
@@ -30,6 +30,9 @@ lint: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+browser: $(VENV)/.installed $(VENV)/.dev
+	$(VENV)/bin/pytest -m browser
 
 bench: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/python tests/benchmarks/import_cost.py

@@ -16,6 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_doctor(commands)
     _add_demo(commands)
+    _add_report(commands)
     _add_recipes(commands)
     return parser
 
@@ -32,6 +33,12 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     from entropo_plugin.demo.run import add_arguments
 
     add_arguments(commands.add_parser("demo", help="train twice on this machine and show what entropy control does"))
+
+
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    from entropo_plugin.report import add_arguments
+
+    add_arguments(commands.add_parser("report", help="draw one run, or several side by side, as one HTML file"))
 
 
 def _add_recipes(commands: argparse._SubParsersAction) -> None:
@@ -57,6 +64,10 @@ def _run(options: argparse.Namespace) -> int:
         from entropo_plugin.demo.run import run
 
         return run(options)
+    if options.command == "report":
+        from entropo_plugin.report import run as draw
+
+        return draw(options)
     from entropo_plugin.recipe_files import listing
 
     print(listing())

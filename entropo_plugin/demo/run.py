@@ -105,6 +105,7 @@ def _overrides(folder: Path, options: argparse.Namespace) -> list[str]:
 
 
 def _show(out: Path, outcomes: list[Outcome], options: argparse.Namespace, seconds: float) -> None:
+    from entropo_plugin.report import main as report
     from entropo_plugin.report.picture import draw_curves
 
     runs = {}
@@ -115,5 +116,7 @@ def _show(out: Path, outcomes: list[Outcome], options: argparse.Namespace, secon
     title = "Write three digits whose sum is N: dozens of right answers per prompt"
     picture = draw_curves(runs, out / "demo.png", title)
     summary = write_summary(out, outcomes, options.seed)
-    print(f"\n{table(outcomes)}\n\npicture: {picture}\nnumbers: {summary}\nlogs:    {out}/*/train.log, metrics.jsonl")
+    print(f"\n{table(outcomes)}\n", flush=True)
+    report([str(out / "grpo"), str(out / options.objective), "--out", str(out / "report.html")])
+    print(f"picture: {picture}\nnumbers: {summary}\nlogs:    {out}/*/train.log, metrics.jsonl")
     print(f"The whole demo took {seconds / 60:.1f} minutes.")

@@ -1,0 +1,62 @@
+"""All runs in figures."""
+
+from __future__ import annotations
+
+from entropo_plugin.report.figure import Section
+from entropo_plugin.report.runs import Run
+from entropo_plugin.report.scale import count, number
+from entropo_plugin.report.sections.names import (
+    COEFFICIENTS,
+    entropy_of,
+    score_of,
+    training_pass,
+    validation_of,
+    validation_pass,
+)
+from entropo_plugin.report.series import Series, summarise
+from entropo_plugin.report.tags import table
+
+LEAD = (
+    "Start and end are means over the first and the last tenth of the logged values; area is the integral over steps, "
+    "so that a run's whole course counts and not only its end. Runs of different lengths compare by start and end only."
+)
+HEADS = ["metric, run", "start", "end", "change", "lowest", "highest", "area", "values", "last step"]
+OTHERS = {
+    "response_length/mean": "response length (tokens)",
+    "actor/ppo_kl": "KL to the rollout policy (nats)",
+    "actor/pg_clipfrac": "clipped share of tokens",
+    "actor/grad_norm": "gradient norm",
+}
+
+
+def comparison_section(runs: list[Run]) -> Section:
+    """One table for each kind of metric that any run has."""
+    labels: dict[str, list[tuple[str, Series]]] = {}
+    for run in runs:
+        for label, data in measures(run).items():
+            labels.setdefault(label, []).append((run.name, data))
+    rows = [_row(label, name, data) for label, found in labels.items() for name, data in found]
+    return Section("comparison", "The runs in figures", LEAD, body=table("Start, end and area", HEADS, rows))
+
+
+def measures(run: Run) -> dict[str, Series]:
+    """Every series of a run that is worth a row, by its name and unit."""
+    found: dict[str, Series | None] = {"entropy (nats per token)": entropy_of(run), "training reward": score_of(run)}
+    found |= {f"validation {source}": data for source, data in validation_of(run).items()}
+    for passes, where in ((training_pass(run), "training"), (validation_pass(run), "validation")):
+        if passes:
+            found[f"{where} pass@{max(passes)}"] = passes[max(passes)]
+    found |= {what: run.metrics.get(f"entropo/{name}") for name, what in COEFFICIENTS.items()}
+    found |= {label: run.metrics.get(name) for name, label in OTHERS.items()}
+    return {label: data for label, data in found.items() if data is not None and len(data)}
+
+
+def _row(label: str, name: str, data: Series) -> list[str]:
+    got = summarise(data)
+    change = number(got.end - got.start)
+    figures = [number(got.start), number(got.end), change if change.startswith("\u2212") else f"+{change}"]
+    return [f"{label}, {name}", *figures, number(got.low), number(got.high), *_whole(got.area, got.points, data)]
+
+
+def _whole(area: float, points: int, data: Series) -> list[str]:
+    return [number(area), count(points), count(data.last_step)]

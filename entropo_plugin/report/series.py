@@ -1,0 +1,118 @@
+"""One metric over the steps of a run: thinning, smoothing and the figures that sum it up. Pure numpy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# Shares of a run: its start and its end are averaged over this much, and a curve is smoothed over that much.
+END_SHARE = 0.1
+SMOOTH_SHARE = 0.04
+SMOOTH_LEAST = 60
+
+
+@dataclass(frozen=True)
+class Series:
+    """A metric's finite values.
+
+    Attributes:
+        steps: ``(points,)`` ascending, each once.
+        values: ``(points,)``.
+    """
+
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @property
+    def last_step(self) -> int:
+        return int(self.steps[-1])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A series in figures.
+
+    Attributes:
+        start, end: means over the first and the last tenth of the points.
+        low, high: extremes.
+        area: integral over steps by trapezoids, unit of the metric times steps.
+        points: how many were logged.
+    """
+
+    start: float
+    end: float
+    low: float
+    high: float
+    area: float
+    points: int
+
+
+def series(steps: ArrayLike, values: ArrayLike) -> Series:
+    """Sort by step; where a step occurs twice, its last value stands; values that are not finite are left out."""
+    at, found = np.asarray(steps, dtype=np.int64), np.asarray(values, dtype=np.float64)
+    keep = np.isfinite(found)
+    at, found = at[keep][::-1], found[keep][::-1]
+    unique, first = np.unique(at, return_index=True)
+    return Series(unique, found[first])
+
+
+def summarise(data: Series) -> Summary:
+    """Sum up a series with at least one point."""
+    window = max(1, round(END_SHARE * len(data)))
+    values = data.values
+    return Summary(
+        start=float(values[:window].mean()),
+        end=float(values[-window:].mean()),
+        low=float(values.min()),
+        high=float(values.max()),
+        area=area(data),
+        points=len(values),
+    )
+
+
+def area(data: Series) -> float:
+    """``sum (x_{i+1} - x_i) (y_i + y_{i+1}) / 2``."""
+    gaps, values = np.diff(data.steps), data.values
+    return float((gaps * (values[1:] + values[:-1]) / 2).sum())
+
+
+def thin(data: Series, most: int) -> Series:
+    """At most ``most`` points that keep the first, the last and every extreme of the drawn picture.
+
+    The points are cut into equal runs, and of each run its smallest and its largest value stay.
+    """
+    n = len(data)
+    if n <= most:
+        return data
+    edges = np.linspace(0, n, max(1, (most - 2) // 2) + 1).astype(int)
+    kept = {0, n - 1}
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        part = data.values[low:high]
+        kept |= {int(low + part.argmin()), int(low + part.argmax())}
+    index = np.array(sorted(kept))
+    return Series(data.steps[index], data.values[index])
+
+
+def smooth(data: Series) -> Series | None:
+    """Centred running mean over 4 % of the points; None for a series too short to need one."""
+    n = len(data)
+    if n < SMOOTH_LEAST:
+        return None
+    half = max(1, round(SMOOTH_SHARE * n / 2))
+    total = np.concatenate([[0.0], np.cumsum(data.values)])
+    place = np.arange(n)
+    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, n)
+    return Series(data.steps, (total[high] - total[low]) / (high - low))
+
+
+def together(*parts: Series) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
+    """The steps that all series share, and each one's values there."""
+    shared = parts[0].steps
+    for part in parts[1:]:
+        shared = np.intersect1d(shared, part.steps, assume_unique=True)
+    return shared, [part.values[np.searchsorted(part.steps, shared)] for part in parts]

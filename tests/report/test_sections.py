@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+
+from entropo_plugin.report.findings import findings
+from entropo_plugin.report.runs import Run, read_runs
+from entropo_plugin.report.sections import SECTIONS
+from entropo_plugin.report.sections.accounting import account, accounting_section
+from entropo_plugin.report.sections.comparison import measures
+from entropo_plugin.report.sections.entropy import entropy_section
+from entropo_plugin.report.sections.law import blocked, law_section, pairs_of
+from entropo_plugin.report.sections.passes import pass_section
+from entropo_plugin.report.sections.tokens import shown
+from entropo_plugin.report.series import series
+
+ENTROPY = "entropo/entropy/token_mean"
+
+
+def run(name="a", **metrics):
+    return Run(
+        name, {key.replace("__", "/"): series(range(1, len(values) + 1), values) for key, values in metrics.items()}
+    )
+
+
+def heads(runs):
+    return {(each.mood, each.headline) for each in findings(runs)}
+
+
+def test_verls_entropy_stands_in_and_says_so():
+    section = entropy_section([run(actor__entropy=[1.0, 0.5])])
+    assert section.panels[0].curves[0].y == [1.0, 0.5]
+    assert "loss_agg_mode" in section.remarks[0]
+
+
+def test_target_is_dashed_and_each_coefficient_has_its_panel():
+    given = run(**{ENTROPY: [1.0, 0.5], "entropo/target": [1.0, 1.0], "entropo/clip_high": [0.28, 0.3]})
+    panels = entropy_section([given]).panels
+    assert [(curve.label, curve.style) for curve in panels[0].curves] == [("a", "solid"), ("a: target", "dashed")]
+    assert (panels[1].title, panels[1].curves[0].style) == ("The controller's moves: ADAPO's upper clip", "step")
+
+
+def test_dots_mark_the_coefficients_that_stand_at_their_bound():
+    flags = {ENTROPY: [1.0] * 4, "entropo/zeta": [0.1, 0.2, 0.3, 0.3], "entropo/zeta_at_bound": [0.0, 1.0, 1.0, 0.0]}
+    dots = entropy_section([run(**flags)]).panels[1].curves[1]
+    assert (dots.style, dots.x, dots.y) == ("dots", [3.0, 4.0], [0.3, 0.3])
+
+
+def test_every_section_says_what_is_missing():
+    empty = run(**{"response_length/mean": [1.0]})
+    missing = {make([empty]).key: make([empty]).missing for make in SECTIONS}
+    assert all(text and text[0].startswith("a has no ") for key, text in missing.items() if key != "comparison")
+
+
+def test_law_recovers_exact_coefficients():
+    entropy = np.linspace(0.2, 1.2, 10)
+    section = law_section([run(**{ENTROPY: entropy, "critic/score/mean": 0.9 - 0.2 * np.exp(entropy)})])
+    assert "<td>0.2</td><td>0.9</td><td>1</td><td>0.7</td>" in section.body
+    assert "The law holds" in section.remarks[0]
+
+
+def test_law_forecasts_nothing_for_a_controlled_run_or_a_poor_fit():
+    entropy = np.linspace(0.2, 1.2, 10)
+    score = 0.9 - 0.2 * np.exp(entropy)
+    controlled = law_section([run(**{ENTROPY: entropy, "critic/score/mean": score, "entropo/zeta": entropy})])
+    assert "forecasts nothing" in controlled.remarks[0]
+    poor = law_section([run(**{ENTROPY: entropy, "critic/score/mean": [0.1, 0.9] * 5})])
+    assert "Don't trust this fit" in poor.remarks[0]
+    assert poor.panels[0].curves[1].x[0] == pytest.approx(0.2)  # drawn over the data alone, not down to H = 0
+
+
+def test_law_prefers_validations_and_averages_noisy_steps():
+    (first, _), what = pairs_of(run(**{ENTROPY: np.arange(80.0), "critic/score/mean": np.arange(80.0)}))
+    assert (len(first), first[0], what) == (40, 0.5, "training scores, means over 2 steps")
+    both = run(**{ENTROPY: np.arange(6.0), "critic/score/mean": np.arange(6.0), "val-core/m/acc/mean@8": np.ones(6)})
+    assert pairs_of(both)[1] == "validation scores"
+    assert blocked(np.array([1.0, 3.0, 5.0]), 2).tolist() == [2.0, 5.0]
+
+
+def test_accounting_pairs_a_prediction_with_the_next_change():
+    found = account(run(**{ENTROPY: [1.0, 0.9, 0.7, 0.7], "entropo/dynamics/predicted": [-1.0, -2.0, 0.0, 5.0]}))
+    assert found.steps.tolist() == [2, 3, 4]
+    assert found.predicted.tolist() == [-1.0, -2.0, 0.0]
+    assert found.rate == pytest.approx(0.1)
+    assert found.correlation == pytest.approx(1.0)
+    assert accounting_section([run(**{ENTROPY: [1.0, 0.9]})]).panels == []
+
+
+def test_accounting_fits_nothing_to_predictions_of_the_wrong_sign():
+    section = accounting_section([run(**{ENTROPY: [1.0, 0.9, 0.7], "entropo/dynamics/predicted": [1.0, 2.0, 0.0]})])
+    assert [curve.label for curve in section.panels[0].curves] == ["a: measured"]
+    assert "do not follow the predictions" in section.remarks[0]
+
+
+def test_pass_at_k_from_both_names_and_from_verls_validation():
+    for style in ("entropo/pass_at/{}", "entropo/pass@{}"):
+        panel = pass_section([run(**{style.format(1): [0.2, 0.4], style.format(8): [0.5, 0.6]})]).panels[0]
+        assert (panel.curves[1].x, panel.curves[1].y) == ([1.0, 8.0], [0.4, 0.6])
+    checked = {"val-core/m/acc/mean@8": [0.3], "val-aux/m/acc/best@2/mean": [0.4], "val-core/m/acc/best@8/mean": [0.7]}
+    panel = pass_section([run(**checked)]).panels[0]
+    assert (panel.curves[0].x, panel.curves[0].y) == ([1.0, 2.0, 8.0], [0.3, 0.4, 0.7])
+
+
+def test_comparison_names_units_and_largest_k(full):
+    (given,) = read_runs([str(full("r/metrics.jsonl"))])
+    assert {"entropy (nats per token)", "training reward", "training pass@8", "REPO's zeta"} <= set(measures(given))
+
+
+def test_findings_about_entropy():
+    assert heads([run(**{ENTROPY: np.linspace(2.0, 0.1, 20)})]) == {("bad", "Entropy collapsed")}
+    assert heads([run(**{ENTROPY: np.linspace(1.0, 5.0, 20)})]) == {("bad", "Entropy exploded")}
+    assert heads([run(**{ENTROPY: [1.0] * 20})]) == {("note", "Entropy held")}
+    (first,) = findings([run(**{ENTROPY: [2.0] * 10 + [1.0] * 10})])
+    assert first.sentence == "a: 2 to 1 nats per token (\u221250%) in 20 steps."
+
+
+def test_findings_about_the_controller():
+    steady = {ENTROPY: [1.0] * 10, "entropo/target": [1.0] * 10}
+    assert ("good", "On target") in heads([run(**steady)])
+    assert ("bad", "Off target") in heads([run(**(steady | {"entropo/target": [2.0] * 10}))])
+    swings = {ENTROPY: [0.5, 1.5] * 10, "entropo/target": [1.0] * 20}
+    assert ("note", "Swings around its target") in heads([run(**swings)])
+    stuck = run(**(steady | {"entropo/zeta_at_bound": [0.0, 1.0] * 5}))
+    assert ("bad", "Controller at its bound") in heads([stuck])
+
+
+def test_findings_about_numbers_diversity_and_comparison():
+    broken = run(**{"entropo/tokens/nonfinite_share": [0.0, 0.01]})
+    assert "from step 2 on, at up to 1.00%" in findings([broken])[0].sentence
+    spent = run(**{"entropo/pass_at/1": np.linspace(0.2, 0.6, 10), "entropo/pass_at/8": np.linspace(0.9, 0.7, 10)})
+    assert heads([spent]) == {("bad", "Diversity spent")}
+    two = [run("x", **{"critic/score/mean": [0.5] * 20}), run("y", **{"critic/score/mean": [0.7] * 10})]
+    sentences = {each.headline: each.sentence for each in findings(two)}
+    assert sentences["Reward"].startswith("At step 10: y 0.7, x 0.5.")
+    assert sentences["Different lengths"] == "Last steps: x 20, y 10. Compare at step 10 or before."
+
+
+def test_white_space_tokens_are_shown():
+    assert (shown(" so"), shown("\n\n"), shown(" "), shown("")) == (" so", "\u21b5\u21b5", "\u2423", "\u2205")

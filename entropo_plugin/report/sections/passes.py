@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from entropo_plugin.report.figure import Curve, Panel, Section
 from entropo_plugin.report.lines import curve, noisy
@@ -28,6 +29,8 @@ def pass_section(runs: list[Run]) -> Section:
             section.panels.append(_over_k(runs, source, where))
             section.panels.extend(_over_steps(runs, source, where))
             section.remarks.append(HOW[where])
+    if len(section.panels) % 2:  # the last one has no neighbour
+        section.panels[-1] = replace(section.panels[-1], half=False)
     return section
 
 

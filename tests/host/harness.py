@@ -192,9 +192,9 @@ class Ranks:
         """One optimizer step; the gradient is the mean over the ranks, as FSDP's reduction gives it."""
         self.optimizer.zero_grad()
         tokens, loss, metrics = sum(int(part["loss_mask"].sum()) for part in parts), 0.0, []
-        for part in parts:
+        for cut in self._micro_batches(parts, tokens):
             found = {}
-            for micro in self._micro_batches(part, tokens):
+            for micro in cut:
                 value, each = self.loss_fn(model_output=self._output(micro), data=micro)
                 (value / self.size).backward()
                 loss += float(value.detach()) / self.size
@@ -211,16 +211,19 @@ class Ranks:
             found.pop("entropy")
         return found
 
-    def _micro_batches(self, part, tokens):
-        tu.assign_non_tensor(
-            part,
-            batch_num_tokens=tokens,
-            dp_size=self.size,
-            use_dynamic_bsz=self.engine.use_dynamic_bsz,
-            max_token_len_per_gpu=self.engine.ppo_max_token_len_per_gpu,
-            micro_batch_size_per_gpu=self.engine.ppo_micro_batch_size_per_gpu,
-        )
-        return prepare_micro_batches(part)[0]
+    def _micro_batches(self, parts, tokens):
+        """Every rank's micro-batches, as many on each, which verl's ranks agree on by a collective."""
+        for part in parts:
+            tu.assign_non_tensor(
+                part,
+                batch_num_tokens=tokens,
+                dp_size=self.size,
+                use_dynamic_bsz=self.engine.use_dynamic_bsz,
+                max_token_len_per_gpu=self.engine.ppo_max_token_len_per_gpu,
+                micro_batch_size_per_gpu=self.engine.ppo_micro_batch_size_per_gpu,
+            )
+        count = max(len(prepare_micro_batches(part)[0]) for part in parts)
+        return [prepare_micro_batches(part, min_num_micro_batch=count)[0] for part in parts]
 
 
 def _over_ranks(metrics):

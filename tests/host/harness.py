@@ -60,10 +60,13 @@ def configuration(*overrides, **leaves):
 
 
 class Store:
-    """TransferQueue's key-value calls on a dictionary; what comes out is jagged, as from TransferQueue."""
+    """TransferQueue's key-value calls on a dictionary; what comes out is jagged, as from TransferQueue.
 
-    def __init__(self):
-        self.rows, self.tags = {}, {}
+    Floats are kept in one dtype, so that verl's fp32 padding rows fit a step in fp64.
+    """
+
+    def __init__(self, dtype):
+        self.rows, self.tags, self.dtype = {}, {}, dtype
 
     def fill(self, rows):
         """A new rollout's rows in place of the last step's."""
@@ -71,7 +74,7 @@ class Store:
         self.tags = {each["key"]: dict(each["tag"]) for each in rows}
 
     def kv_batch_put(self, keys, partition_id, fields=None, tags=None):
-        columns = {} if fields is None else {name: _column(fields[name]) for name in fields.keys()}
+        columns = {} if fields is None else {name: self._column(fields[name]) for name in fields.keys()}
         for number, key in enumerate(keys):
             self.rows.setdefault(key, {}).update({name: each[number] for name, each in columns.items()})
             self.tags.setdefault(key, {}).update(tags[number] if tags else {})
@@ -81,9 +84,10 @@ class Store:
         names = [name for name in self.rows[keys[0]] if select_fields is None or name in select_fields]
         return tu.list_of_dict_to_tensordict([{name: self.rows[key][name] for name in names} for key in keys])
 
-
-def _column(field):
-    return field.unbind() if isinstance(field, torch.Tensor) else list(field)
+    def _column(self, field):
+        if not isinstance(field, torch.Tensor):
+            return list(field)
+        return [each.to(self.dtype) if each.is_floating_point() else each for each in field.unbind()]
 
 
 class Policy(torch.nn.Module):
@@ -164,7 +168,7 @@ class Ranks:
         with torch.no_grad():
             for part in meta.chunk(self.size):
                 data = self._data(part)
-                found = {name: like(value, data["input_ids"]) for name, value in policy(data).items()}
+                found = {name: like(value, data["input_ids"]) for name, value in output(policy, data).items()}
                 fields = tu.get_tensordict(found)
                 transfer_queue.kv_batch_put(keys=part.keys, partition_id=part.partition_id, fields=fields)
         return meta
@@ -195,7 +199,7 @@ class Ranks:
         for cut in self._micro_batches(parts, tokens):
             found = {}
             for micro in cut:
-                value, each = self.loss_fn(model_output=self._output(micro), data=micro)
+                value, each = self.loss_fn(model_output=output(self.policy, micro), data=micro)
                 (value / self.size).backward()
                 loss += float(value.detach()) / self.size
                 append_to_dict(found, each)
@@ -204,12 +208,6 @@ class Ranks:
         self.gradients.append(self.policy.table.grad.clone())
         self.optimizer.step()
         return _over_ranks(metrics)
-
-    def _output(self, micro):
-        found = self.policy(micro)
-        if not tu.get_non_tensor_data(micro, "calculate_entropy", False):
-            found.pop("entropy")
-        return found
 
     def _micro_batches(self, parts, tokens):
         """Every rank's micro-batches, as many on each, which verl's ranks agree on by a collective."""
@@ -232,6 +230,14 @@ def _over_ranks(metrics):
         name: Metric.aggregate_dp(found) if isinstance(found[0], Metric) else list(chain.from_iterable(found))
         for name, found in gathered.items()
     }
+
+
+def output(policy, data):
+    """What an engine's forward pass gives; entropy only where it is asked for."""
+    found = policy(data)
+    if not tu.get_non_tensor_data(data, "calculate_entropy", False):
+        found.pop("entropy")
+    return found
 
 
 def like(flat, nested):
@@ -296,7 +302,8 @@ class Training:
 
     def __init__(self, config, monkeypatch, policy=None, ranks=1, lr=0.1):
         guard.check_start(config)
-        self.store, self.policy = Store(), policy or Policy()
+        self.policy = policy or Policy()
+        self.store = Store(self.policy.table.dtype)
         for name in ("kv_batch_put", "kv_batch_get"):
             monkeypatch.setattr(transfer_queue, name, getattr(self.store, name))
         ours = config.trainer.v1.trainer_mode.startswith("entropo_")

@@ -52,6 +52,18 @@ def measure(tokens: StepTokens, actor: Any) -> tuple[dict[str, float], str | Non
     return step_metrics(tokens) | dynamics_metrics(tokens) | report.metrics, report.warning
 
 
+def broken_update(metrics: dict[str, Any]) -> str | None:
+    """What to say of an update whose policy gave log-probs that are not finite; None for a sound one."""
+    share = metrics.get("entropo/nonfinite/log_probs", 0.0)
+    if not share > 0:
+        return None
+    return (
+        f"{share:.2%} of the response tokens have a NaN or infinite log-prob in the update. Look at what moves "
+        "the model's logits: the learning rate, the coefficients of the loss, or the dtype "
+        "(actor_rollout_ref.actor.fsdp_config.mixed_precision)."
+    )
+
+
 def logits_dtype(actor: Any) -> str | None:
     """The dtype of the trainer's logits as an FSDP actor is configured; None for other engines."""
     if not str(actor.strategy).startswith("fsdp"):

@@ -110,10 +110,10 @@ class Run:
         self.law.add(self.entropy, score)
         return self.law.metrics()
 
-    def warn_once(self, text: str | None) -> None:
-        """Say a warning the first time only; its numbers change from step to step, its key does not."""
-        if text is not None and "precision" not in self._warned:
-            self._warned.add("precision")
+    def warn_once(self, text: str | None, about: str = "precision") -> None:
+        """Say a warning the first time only; its numbers change from step to step, what it is about does not."""
+        if text is not None and about not in self._warned:
+            self._warned.add(about)
             logger.warning("entropo_plugin: %s", text)
 
     def report_idle(self, metrics: dict[str, float]) -> None:

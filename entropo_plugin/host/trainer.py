@@ -16,7 +16,7 @@ from verl.workers.utils.padding import response_to_nested
 
 from entropo_plugin.host import estimators
 from entropo_plugin.host.checkpoint import NAME, read_state, resumed_folder, write_state
-from entropo_plugin.host.measure import measure, step_tokens, validation_score
+from entropo_plugin.host.measure import broken_update, measure, step_tokens, validation_score
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
 from entropo_plugin.host.shaping import mini_batches, select_tokens, shape_advantages
@@ -101,6 +101,7 @@ class EntropoTrainer(Host):
         self.entropo.updated = True
         for name in [name for name in metrics if name.startswith("actor/entropo/")]:
             metrics[name.removeprefix("actor/")] = metrics.pop(name)
+        self.entropo.warn_once(broken_update(metrics), "broken update")
         return batch
 
     def step(self, metrics: dict, timing_raw: dict) -> Any:

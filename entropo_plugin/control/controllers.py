@@ -11,6 +11,10 @@ from entropo_plugin.control.laws import LAWS, Options
 from entropo_plugin.control.targets import TargetTracker
 
 
+# The widest bound of any coefficient in config.py, KL-Cov's beta.
+LARGEST = 1e3
+
+
 @dataclass(frozen=True)
 class Move:
     """What one observation did to the coefficient."""
@@ -61,6 +65,11 @@ class Controller:
     def _at_bound(self) -> bool:
         return abs(self.coefficient) >= self.high or (not self.options.signed and self.coefficient <= self.low)
 
+    def _bounded(self, coefficient: float) -> float:
+        if self.law in ("fixed", "annealed"):
+            return coefficient
+        return min(self.high, max(-self.high if self.options.signed else self.low, coefficient))
+
     def state_dict(self) -> dict[str, Any]:
         """State as plain JSON values; floats survive JSON bit for bit."""
         memory = getattr(self._law, "state_dict", None)
@@ -73,8 +82,15 @@ class Controller:
         } | ({"memory": memory()} if memory else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where :meth:`state_dict` left off."""
-        self.coefficient = float(state["coefficient"])
+        """Continue where :meth:`state_dict` left off; a coefficient beyond the present bounds is moved to the nearest.
+
+        Raises:
+            ValueError: a coefficient that no setting allows, or an initial entropy that no model has.
+        """
+        coefficient = float(state["coefficient"])
+        if not abs(coefficient) <= LARGEST:
+            raise ValueError(f"coefficient={coefficient:g}: no setting allows more than {LARGEST:g}")
+        self.coefficient = self._bounded(coefficient)
         self.steps, self.skipped = int(state["steps"]), int(state["skipped"])
         self.target.load_state_dict(state["target"])
         if "memory" in state:

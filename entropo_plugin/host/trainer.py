@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from functools import partial
 from types import ModuleType
@@ -15,14 +14,12 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.utils.padding import response_to_nested
 
 from entropo_plugin.host import estimators
-from entropo_plugin.host.checkpoint import NAME, read_state, resumed_folder, write_state
+from entropo_plugin.host.checkpoint import restore, resumed_folder, save_state
 from entropo_plugin.host.measure import measure, step_tokens, validation_score
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
 from entropo_plugin.host.shaping import select_tokens, shape_advantages
 from entropo_plugin.host.worker import PAYLOAD, SELECTED, entropo_loss
-
-logger = logging.getLogger("entropo_plugin")
 
 if TYPE_CHECKING:
     from verl.trainer.ppo.v1 import PPOTrainer as Host
@@ -107,17 +104,14 @@ class EntropoTrainer(Host):
     def _save_checkpoint(self) -> None:
         # before verl writes its marker: a checkpoint that can be resumed from always has our state
         folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
-        write_state(folder, self.entropo.state_dict(self.global_steps))
+        save_state(folder, self.entropo.state_dict(self.global_steps))
         super()._save_checkpoint()
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
         folder = resumed_folder(self.config) if self.global_steps else None
-        state = read_state(folder) if folder else None
-        if state is not None:
-            self.entropo.load_state_dict(state, os.path.join(str(folder), NAME))
-        elif folder:
-            logger.warning("entropo_plugin: %s has no %s; the controller starts anew.", folder, NAME)
+        if folder:
+            restore(self.entropo, folder)
 
 
 SHAPED_FROM = ["advantages", "old_log_probs", "entropy", "response_mask"]

@@ -158,7 +158,9 @@ class ChangeTracker:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` left off."""
         self.line.load_state_dict(state["line"])
-        self.last = state["last"]
+        last = state["last"]
+        predicted = None if last is None or last["predicted"] is None else float(last["predicted"])
+        self.last = last and {"step": int(last["step"]), "entropy": float(last["entropy"]), "predicted": predicted}
 
 
 def _finite(value: float | None) -> float | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from entropo_plugin.config import Target
 from entropo_plugin.control.laws import LAWS, Options
-from entropo_plugin.control.targets import TargetTracker
-
+from entropo_plugin.control.targets import TargetTracker, plausible
 
 # The widest bound of any coefficient in config.py, KL-Cov's beta.
 LARGEST = 1e3
+OPEN_LOOP = ("fixed", "annealed")
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ class Controller:
     def step(self, entropy: float | None) -> Move | None:
         """Take one step's token-mean entropy (nats) and move the coefficient for the next step.
 
-        A measurement that is missing or not finite moves nothing and is counted in ``skipped``.
+        A measurement that is missing, or that no model can have, moves nothing and is counted in ``skipped``.
         """
-        if entropy is None or not math.isfinite(entropy):
+        if entropy is None or not plausible(entropy):
             self.skipped += 1
             return None
         target, used = self.target.observe(entropy), self.coefficient
@@ -63,10 +62,13 @@ class Controller:
         return Move(used, self.coefficient, entropy, target, self._at_bound())
 
     def _at_bound(self) -> bool:
+        """Whether the law has nothing left to give; a coefficient that follows no entropy is never at a bound."""
+        if self.law in OPEN_LOOP:
+            return False
         return abs(self.coefficient) >= self.high or (not self.options.signed and self.coefficient <= self.low)
 
     def _bounded(self, coefficient: float) -> float:
-        if self.law in ("fixed", "annealed"):
+        if self.law in OPEN_LOOP:
             return coefficient
         return min(self.high, max(-self.high if self.options.signed else self.low, coefficient))
 

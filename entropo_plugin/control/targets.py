@@ -7,9 +7,13 @@ from typing import Any
 from entropo_plugin.config import Target
 from entropo_plugin.control.schedules import scheduled
 
-
 # nats; a vocabulary of e^100 tokens. Rounding can leave an entropy a little below 0.
 LARGEST_ENTROPY = 100.0
+
+
+def plausible(entropy: float | None) -> bool:
+    """Whether a model can have this token-mean entropy (nats): finite, in [-1, 100]."""
+    return entropy is not None and -1 <= entropy <= LARGEST_ENTROPY
 
 
 class TargetTracker:
@@ -47,7 +51,7 @@ class TargetTracker:
             ValueError: ``initial`` is no entropy of a model.
         """
         initial = None if state["initial"] is None else float(state["initial"])
-        if initial is not None and not -1 <= initial <= LARGEST_ENTROPY:
+        if initial is not None and not plausible(initial):
             raise ValueError(f"initial={initial:g}: no entropy of a model, in nats per token")
         self.initial = initial
         self.steps = int(state.get("steps", 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from entropo_plugin import __version__
@@ -89,7 +90,9 @@ class Run:
         """
         entropy = self.measured()
         self.entropy = entropy
-        metrics = {} if entropy is None else {"entropo/entropy/token_mean": entropy}
+        metrics = {}
+        if entropy is not None and math.isfinite(entropy):
+            metrics["entropo/entropy/token_mean"] = entropy
         metrics |= self.changes.observe(step, entropy, predicted)
         for name in self.controllers:
             metrics |= self._controlled(name, entropy, step)
@@ -117,7 +120,7 @@ class Run:
         move = self._pull if name == "pull" else controller.step(entropy)
         if move is None:
             logger.warning(
-                "entropo_plugin: step %d has no finite entropy (%s); %s stays %g.", step, entropy, name, used
+                "entropo_plugin: step %d has no usable entropy (%s); %s stays %g.", step, entropy, name, used
             )
             return metrics | {"entropo/skipped": float(controller.skipped)}
         metrics |= {"entropo/target": move.target, f"entropo/{name}_at_bound": float(move.at_bound)}
@@ -177,7 +180,7 @@ class Run:
     def _differences(self, state: dict[str, Any], step: int | None) -> list[str]:
         if state.get("format") != FORMAT:
             return [f"its format is {shown(state.get('format'))}, this version reads {FORMAT}"]
-        pairs = {
+        pairs: dict[str, tuple[Any, Any]] = {
             "algorithm.adv_estimator": (state.get("estimator"), self.plan.estimator),
             "policy_loss.loss_mode": (state.get("loss"), self.plan.loss),
         }

@@ -14,6 +14,7 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.utils.padding import response_to_nested
 
 from entropo_plugin.host import estimators
+from entropo_plugin.host.alarms import Alarms
 from entropo_plugin.host.checkpoint import restore, resumed_folder, save_state
 from entropo_plugin.host.measure import measure, step_tokens, validation_score
 from entropo_plugin.host.plan import Plan
@@ -42,6 +43,7 @@ class EntropoTrainer(Host):
         super()._setup()
         actor = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
         self.actor_rollout_wg.set_loss_fn(partial(entropo_loss, config=actor))
+        self.alarms = Alarms(len(self.tokenizer))
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict) -> Any:
         batch = super()._compute_old_log_prob(batch, metrics)
@@ -88,6 +90,7 @@ class EntropoTrainer(Host):
         batch = super().step(metrics, timing_raw)
         metrics.update(self._measure(batch))
         metrics.update(self.entropo.end_step(self.global_steps, metrics.get("entropo/dynamics/predicted")))
+        self.alarms.look(self.global_steps, metrics)
         return batch
 
     def _measure(self, batch: Any) -> dict[str, float]:
@@ -129,7 +132,7 @@ def _put(batch: Any, name: str, padded: torch.Tensor, mask: torch.Tensor) -> Any
 
 
 def _mean(values: torch.Tensor, mask: torch.Tensor) -> float:
-    mask = mask.bool()
+    mask = mask.bool() & values.isfinite()
     return float(values[mask].double().mean()) if mask.any() else 0.0
 
 

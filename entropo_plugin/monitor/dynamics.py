@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from entropo_plugin.monitor.line import RunningLine
+from entropo_plugin.monitor.line import LARGEST, RunningLine
 from entropo_plugin.monitor.tokens import StepTokens, flat, readable
 
 # EM (arXiv 2505.22617): the tokens of this top share have a thousand times the mean covariance, 3.112 against .003.
@@ -164,4 +164,4 @@ class ChangeTracker:
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and abs(value) <= LARGEST else None

@@ -44,7 +44,7 @@ def test_a_missing_measurement_moves_nothing_and_says_so(entropy, caplog):
     step(run, 1.0)
     with caplog.at_level(logging.WARNING, "entropo_plugin"):
         assert step(run, entropy, 7)["entropo/skipped"] == 1.0
-    assert "step 7 has no finite entropy" in caplog.text and run.coefficient("zeta") == 1e-3
+    assert "step 7 has no usable entropy" in caplog.text and run.coefficient("zeta") == 1e-3
 
 
 def test_monitoring_alone_sends_nothing_and_controls_nothing():

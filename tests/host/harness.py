@@ -247,6 +247,15 @@ def like(flat, nested):
     return torch.nested.nested_tensor_from_jagged(flat, offsets=nested.offsets())
 
 
+class Tokenizer:
+    """As much of a tokenizer as a step asks for."""
+
+    eos_token_id = pad_token_id = END
+
+    def __len__(self):
+        return VOCABULARY
+
+
 class InProcess(v1.PPOTrainerSync):
     """verl's synchronous trainer with its processes replaced by objects."""
 
@@ -254,7 +263,7 @@ class InProcess(v1.PPOTrainerSync):
         return self
 
     def _setup(self):
-        self.tokenizer = SimpleNamespace(eos_token_id=END, pad_token_id=END)
+        self.tokenizer = Tokenizer()
         self.reward_loop_manager = SimpleNamespace(reward_loop_worker_handles=[])
         self.global_steps, self.timing_raw, self.ref_in_actor = 1, {}, False
         self.actor_rollout_wg = self.ref_policy_wg = self.ranks

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tensordict import NonTensorData, TensorDict
 from verl.workers.config import FSDPActorConfig, PolicyLossConfig
 
-from entropo_plugin.host.measure import broken_update
+from entropo_plugin.host.alarms import Alarms
 from entropo_plugin.host.worker import BROKEN, PAYLOAD, SELECTED, entropo_loss
 
 ADAPO = {"adapo": {"low": 0.2, "high": 0.28, "dual": 3.0, "ratio_bounds": None}}
@@ -99,5 +99,5 @@ def test_a_nan_in_a_response_token_reaches_the_loss_and_the_warning(name):
     logp[1] = math.nan
     loss, metrics = loss_of(name)(model_output={"log_probs": logp}, data=data)
     assert loss.isnan() and metrics[BROKEN].aggregate() == 0.25
-    assert broken_update({BROKEN: 0.25}).startswith("25.00% of the response tokens have a NaN or infinite log-prob")
-    assert broken_update({BROKEN: 0.0}) is None and broken_update({}) is None
+    said = Alarms(10).look(7, {BROKEN: 0.25})
+    assert said[0].startswith("step 7: 25.00% of the tokens have a NaN or infinite log-prob in the update.")

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse
+from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse, shown
 from entropo_plugin.host import verl_keys
 
 ACTOR = "actor_rollout_ref.actor"
@@ -29,7 +29,8 @@ def get(config: Any, path: str, default: Any = None) -> Any:
 
 
 def mode(config: Any) -> str:
-    return str(get(config, "trainer.v1.trainer_mode", "sync"))
+    chosen = get(config, "trainer.v1.trainer_mode", "sync")
+    return chosen if isinstance(chosen, str) else shown(chosen)
 
 
 def concerns(config: Any) -> bool:
@@ -157,8 +158,9 @@ def _plain(node: Any) -> Any:
 
 
 def _updates_per_batch(config: Any) -> int:
-    mini = get(config, f"{ACTOR}.ppo_mini_batch_size", 1)
-    return get(config, f"{ACTOR}.ppo_epochs", 1) * max(1, get(config, "data.train_batch_size", 1) // max(1, mini))
+    paths = (f"{ACTOR}.ppo_epochs", "data.train_batch_size", f"{ACTOR}.ppo_mini_batch_size")
+    epochs, batch, mini = (get(config, path) or 1 for path in paths)
+    return epochs * max(1, batch // mini)
 
 
 def _check_trainer(config: Any) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from entropo_plugin.keys import ConfigError, group, key, parse_group, rows
+from entropo_plugin.keys import ConfigError, group, key, parse_group, rows, shown
+
+__all__ = ["ConfigError", "Settings", "describe", "parse", "shown"]
 
 ESTIMATORS = ("repo_r", "repo_d", "repo_neutral")
 LOSSES = ("adapo", "entropo_clip_cov", "entropo_kl_cov")
@@ -294,7 +296,7 @@ def parse(node: Mapping[str, Any] | None) -> Settings:
     Raises:
         ConfigError: an unknown key, a value of the wrong type or out of its bounds, or settings that contradict.
     """
-    settings = parse_group(Settings, node or {}, "entropo")
+    settings = parse_group(Settings, {} if node is None else node, "entropo")
     _check_together(settings)
     return settings
 
@@ -312,6 +314,11 @@ def _check_together(settings: Settings) -> None:
     _check_annealing("entropo.repo.zeta", repo.zeta)
     _check_entropy_coeff(settings.entropy_coeff)
     _check_covariance(settings)
+    _check_end("entropo.adapo.clip_high.anneal.end", high.anneal.end, 100)
+    _check_end("entropo.clip_cov.anneal.end", cov.anneal.end, 1)
+    _check_end("entropo.kl_cov.anneal.end", settings.kl_cov.anneal.end, 1000)
+    _check_end("entropo.kl_cov.anneal_ratio.end", settings.kl_cov.anneal_ratio.end, 1)
+    _check_end("entropo.entropy_coeff.anneal.end", settings.entropy_coeff.anneal.end, 10)
     if cov.scope == "micro_batch" and cov.band == "quantile":
         raise ConfigError(
             "entropo.clip_cov.scope=micro_batch is verl's own choice, with entropo.clip_cov.band=absolute."
@@ -384,6 +391,12 @@ def _check_annealing(path: str, group: Zeta | ClipHigh | EntropyCoeff) -> None:
         raise ConfigError(
             f"{path}.anneal.kind={group.anneal.kind} is ignored while {path}.law={group.law}. Set the law to annealed."
         )
+
+
+def _check_end(path: str, end: float, high: float) -> None:
+    """A schedule may end where its coefficient may start."""
+    if not 0 <= end <= high:
+        raise ConfigError(f"{path}={end}: out of range. Set {path} to a number in [0, {high}].")
 
 
 def describe(kind: type = Settings, path: str = "entropo") -> list[tuple[str, Any, str, str, str]]:

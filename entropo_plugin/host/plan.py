@@ -175,6 +175,11 @@ class Plan:
                 f"{ACTOR}.entropy_from_logits_with_chunking=false: with bf16 logits verl's entropy is off by 0.03 to "
                 "0.06 nats rms per token. Set it to true for fp32 entropy."
             )
+        if self.estimator and self.settings.repo.base == "rloo" and get(config, "actor_rollout_ref.rollout.n", 1) == 1:
+            found.append(
+                f"actor_rollout_ref.rollout.n=1: {self.estimator} compares the responses to one prompt, "
+                "so every advantage will be 0 and nothing is learned. Set it to 2 or more, or entropo.repo.base=grpo."
+            )
         return found
 
 

@@ -214,3 +214,28 @@ def test_one_update_per_batch_is_called_inert():
     one = ["data.train_batch_size=16", "actor_rollout_ref.actor.ppo_mini_batch_size=16"]
     config = compose("ppo_trainer", [*CPU, "+entropo=adapo", *one])
     assert "cannot act with one optimizer step per rollout batch" in plan.Plan.from_config(config).warnings(config)[0]
+
+
+def test_one_response_to_a_prompt_has_nothing_to_be_compared_with():
+    config = compose("ppo_trainer", [*CPU, "+entropo=repo_r", "actor_rollout_ref.rollout.n=1"])
+    assert "rollout.n=1: repo_r compares the responses" in plan.Plan.from_config(config).warnings(config)[-1]
+    config.actor_rollout_ref.rollout.n = 2
+    assert not [each for each in plan.Plan.from_config(config).warnings(config) if "rollout.n" in each]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+entropo=adapo", "algorithm.adv_estimator=remax"], "adv_estimator=remax needs reward_baselines"),
+        (["+entropo=adapo", "algorithm.adv_estimator=gae", "critic.enable=false"], "gae needs a critic's values"),
+        (
+            ["+entropo=repo_d", f"{plan.ACTOR}.policy_loss.loss_mode=geo_mean"],
+            "undoes what algorithm.adv_estimator=rep",
+        ),
+        (["+entropo=repo_d", f"{plan.ACTOR}.policy_loss.loss_mode=dro"], "loss_mode=dro needs .*dro_beta"),
+    ],
+)
+def test_pairs_that_cannot_work_are_refused_with_the_reason(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        check(*overrides)
+    check("+entropo=adapo", "algorithm.adv_estimator=gae", "critic.enable=null")

@@ -66,3 +66,23 @@ def resumed_folder(config: Any) -> str | None:
     from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
     return find_latest_ckpt_path(os.path.abspath(trainer.default_local_dir))
+
+
+class StateCallback:
+    """Our state through verl's own checkpoint events, where it has them; the user's callback keeps all of its own."""
+
+    def __init__(self, users: Any, trainer: Any):
+        self.users, self.trainer = users, trainer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.users, name)
+
+    def on_before_save(self, **event: Any) -> None:
+        """Before verl writes its marker: a checkpoint that can be resumed from always has our state."""
+        self.trainer.write_entropo_state(event["checkpoint_dir"])
+        self.users.on_before_save(**event)
+
+    def on_load(self, **event: Any) -> None:
+        """After verl has restored its own state."""
+        self.trainer.read_entropo_state(event["checkpoint_dir"])
+        self.users.on_load(**event)

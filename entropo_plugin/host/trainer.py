@@ -15,8 +15,9 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.utils.padding import response_to_nested
 
 from entropo_plugin.host import estimators
-from entropo_plugin.host.checkpoint import NAME, read_state, resumed_folder, write_state
+from entropo_plugin.host.checkpoint import NAME, StateCallback, read_state, resumed_folder, write_state
 from entropo_plugin.host.measure import measure, step_tokens, validation_score
+from entropo_plugin.host.native import checkpoint_hooks
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
 from entropo_plugin.host.shaping import mini_batches, select_tokens, shape_advantages
@@ -34,12 +35,17 @@ class EntropoTrainer(Host):
     """Mixin over a verl V1 ``PPOTrainer``: observes entropy, shapes advantages, steers, saves and restores."""
 
     base_mode = ""
+    _hooked = False
 
     def __init__(self, config: Any):
         self.entropo = Run(Plan.from_config(config))
         # verl compares the mode's name with its own in six places (trainer_base.py:153 and on)
         config.trainer.v1.trainer_mode = self.base_mode
         super().__init__(config)
+        self.clip_high_ctrl = None  # verl's own ADAPO (patches/0006) does not move its bound beside ours
+        self._hooked = checkpoint_hooks()
+        if self._hooked:
+            self.checkpoint_callback = StateCallback(self.checkpoint_callback, self)
 
     def _setup(self) -> None:
         super()._setup()
@@ -123,17 +129,27 @@ class EntropoTrainer(Host):
 
     def _save_checkpoint(self) -> None:
         # before verl writes its marker: a checkpoint that can be resumed from always has our state
-        folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
-        write_state(folder, self.entropo.state_dict(self.global_steps))
+        if not self._hooked:
+            folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
+            self.write_entropo_state(folder)
         super()._save_checkpoint()
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
-        folder = resumed_folder(self.config) if self.global_steps else None
-        state = read_state(folder) if folder else None
+        folder = resumed_folder(self.config) if self.global_steps and not self._hooked else None
+        if folder:
+            self.read_entropo_state(folder)
+
+    def write_entropo_state(self, folder: str) -> None:
+        """Write the controllers' state into a checkpoint folder."""
+        write_state(folder, self.entropo.state_dict(self.global_steps))
+
+    def read_entropo_state(self, folder: str) -> None:
+        """Continue from the state in a checkpoint folder; without one the controllers start anew, with a warning."""
+        state = read_state(folder)
         if state is not None:
-            self.entropo.load_state_dict(state, os.path.join(str(folder), NAME))
-        elif folder:
+            self.entropo.load_state_dict(state, os.path.join(folder, NAME))
+        else:
             logger.warning("entropo_plugin: %s has no %s; the controller starts anew.", folder, NAME)
 
 

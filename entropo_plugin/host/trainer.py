@@ -43,9 +43,13 @@ class EntropoTrainer(Host):
         config.trainer.v1.trainer_mode = self.base_mode
         super().__init__(config)
         self.clip_high_ctrl = None  # verl's own ADAPO (patches/0006) does not move its bound beside ours
+        self._join_checkpoint_events()
+
+    def _join_checkpoint_events(self) -> None:
+        """Save and restore through verl's events where it has them, instead of around its methods."""
         self._hooked = checkpoint_hooks()
         if self._hooked:
-            self.checkpoint_callback = StateCallback(self.checkpoint_callback, self)
+            self.checkpoint_callback = StateCallback(self.checkpoint_callback, self)  # type: ignore[assignment]
 
     def _setup(self) -> None:
         super()._setup()

@@ -13,15 +13,15 @@ UNWANTED = torchvision torchaudio torchcodec triton
 SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js')
 DEMO_ARGS ?=
 
-.PHONY: demo test lint unit e2e browser bench fuzz contract clean
+.PHONY: demo test lint unit patches e2e browser bench fuzz contract clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/entropo demo $(DEMO_ARGS)
 
-test: lint unit e2e
+test: lint unit patches e2e
 
 unit: $(VENV)/.installed $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m "not e2e and not browser"
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m "not e2e and not browser and not patches"
 
 e2e: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/pytest -m e2e --durations=0 -v
@@ -38,6 +38,10 @@ contract: $(VENV)/.installed $(VENV)/.dev $(VENV)/verl-0.9.0
 $(VENV)/verl-0.9.0: $(VENV)/.host
 	$(PIP) install -q --no-deps --upgrade --target $@ "verl==0.9.0"
 	touch $@
+
+# Every patch in patches/ before and after, all together, and our own tests on the patched verl: minutes.
+patches: $(VENV)/.installed $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m patches
 
 lint: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from entropo_plugin.config import ConfigError
+from entropo_plugin.host.native import beside
 from entropo_plugin.objectives import adapo, clip_cov, clip_sides, kl_cov, kl_penalty, micro_band, micro_top
 
 
@@ -144,13 +145,14 @@ def _aggregate(loss: Tensor, mask: Tensor, mode: str, config: Any) -> Tensor:
 
 
 def register_losses(core_algos: ModuleType) -> None:
-    """Register under our names; verl's own ``clip_cov``, ``kl_cov`` and ``vanilla`` are never replaced."""
+    """Register under our names; a loss of verl's own with such a name stays in force outside our trainer."""
     for name, loss in (
         ("adapo", adapo_loss),
         ("entropo_clip_cov", clip_cov_loss),
         ("entropo_kl_cov", kl_cov_loss),
     ):
-        core_algos.register_policy_loss(name)(loss)
+        verls = core_algos.POLICY_LOSS_REGISTRY.get(name)
+        core_algos.register_policy_loss(name)(beside(loss, verls, lambda: _step.get() is not None))
 
 
 def padded(nested: Tensor, width: int) -> Tensor:

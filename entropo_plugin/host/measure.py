@@ -8,6 +8,7 @@ import torch
 import transfer_queue as tq
 from torch import Tensor
 
+from entropo_plugin.host.native import exact_entropy
 from entropo_plugin.monitor import StepTokens, dynamics_metrics, precision_report, step_metrics
 
 OPTIONAL = ("entropy", "rollout_log_probs", "advantages", "rm_scores")
@@ -55,7 +56,7 @@ def measure(tokens: StepTokens, actor: Any) -> tuple[dict[str, float], str | Non
         actor: verl's ``actor_rollout_ref.actor``, for its clip bounds and its dtypes.
     """
     low, high = actor.clip_ratio_low or actor.clip_ratio, actor.clip_ratio_high or actor.clip_ratio
-    chunked = bool(actor.get("entropy_from_logits_with_chunking", False))
+    chunked = bool(actor.get("entropy_from_logits_with_chunking", False)) or exact_entropy()
     report = precision_report(tokens, logits_dtype(actor), chunked, low, high)
     return step_metrics(tokens) | dynamics_metrics(tokens) | report.metrics, report.warning
 

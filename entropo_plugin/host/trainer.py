@@ -15,8 +15,9 @@ from verl.workers.utils.padding import response_to_nested
 
 from entropo_plugin.host import estimators
 from entropo_plugin.host.alarms import Alarms
-from entropo_plugin.host.checkpoint import restore, resumed_folder, save_state
+from entropo_plugin.host.checkpoint import StateCallback, restore, resumed_folder, save_state
 from entropo_plugin.host.measure import measure, step_tokens, validation_score
+from entropo_plugin.host.native import checkpoint_hooks
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
 from entropo_plugin.host.shaping import mini_batches, select_tokens, shape_advantages
@@ -32,12 +33,21 @@ class EntropoTrainer(Host):
     """Mixin over a verl V1 ``PPOTrainer``: observes entropy, shapes advantages, steers, saves and restores."""
 
     base_mode = ""
+    _hooked = False
 
     def __init__(self, config: Any):
         self.entropo = Run(Plan.from_config(config))
         # verl compares the mode's name with its own in six places (trainer_base.py:153 and on)
         config.trainer.v1.trainer_mode = self.base_mode
         super().__init__(config)
+        self.clip_high_ctrl = None  # verl's own ADAPO (patches/0006) does not move its bound beside ours
+        self._join_checkpoint_events()
+
+    def _join_checkpoint_events(self) -> None:
+        """Save and restore through verl's events where it has them, instead of around its methods."""
+        self._hooked = checkpoint_hooks()
+        if self._hooked:
+            self.checkpoint_callback = StateCallback(self.checkpoint_callback, self)  # type: ignore[assignment]
 
     def _setup(self) -> None:
         super()._setup()
@@ -123,15 +133,24 @@ class EntropoTrainer(Host):
 
     def _save_checkpoint(self) -> None:
         # before verl writes its marker: a checkpoint that can be resumed from always has our state
-        folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
-        save_state(folder, self.entropo.state_dict(self.global_steps))
+        if not self._hooked:
+            folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
+            self.write_entropo_state(folder)
         super()._save_checkpoint()
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
-        folder = resumed_folder(self.config) if self.global_steps else None
+        folder = resumed_folder(self.config) if self.global_steps and not self._hooked else None
         if folder:
-            restore(self.entropo, folder)
+            self.read_entropo_state(folder)
+
+    def write_entropo_state(self, folder: str) -> None:
+        """Write the controllers' state into a checkpoint folder."""
+        save_state(folder, self.entropo.state_dict(self.global_steps))
+
+    def read_entropo_state(self, folder: str) -> None:
+        """Continue from the state in a checkpoint folder; without one the controllers start anew, with a warning."""
+        restore(self.entropo, folder)
 
 
 SHAPED_FROM = ["advantages", "old_log_probs", "entropy", "response_mask"]

@@ -8,13 +8,14 @@ import entropo_plugin
 ROOT = Path(__file__).resolve().parent.parent / "entropo_plugin"
 ALLOWED = {
     "keys": set(),
+    "side_file": set(),
     "config": {"keys"},
     "objectives": {"config"},
     "control": {"config"},
     "monitor": {"config"},
-    "report": {"config", "monitor", "recipe_files"},
+    "report": {"config", "monitor", "recipe_files", "side_file"},
     "recipe_files": set(),
-    "host": {"config", "objectives", "control", "monitor", "plugin", "recipe_files"},
+    "host": {"config", "objectives", "control", "monitor", "plugin", "recipe_files", "side_file"},
     "plugin": {"host"},
     "demo": {"config", "monitor", "report"},
     "cli": {"config", "host", "demo", "report", "recipe_files"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -53,6 +53,12 @@ class StepTokens:
                 value = getattr(self, name)
                 if value is not None and value.shape != expected:
                     raise ValueError(f"{name} {tuple(value.shape)}: expected {tuple(expected)}, as response_mask.")
+
+    def with_responses(self, responses: Tensor, truncated: Tensor) -> StepTokens:
+        """The same step with two more fields; what was already worked out of the others is kept."""
+        found = replace(self, responses=responses, truncated=truncated)
+        vars(found).update({name: vars(self)[name] for name in ("mask", "counts", "_columns") if name in vars(self)})
+        return found
 
     @cached_property
     def mask(self) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from entropo_plugin.config import ConfigError
 from entropo_plugin.host.native import beside
-from entropo_plugin.objectives import adapo, clip_cov, clip_sides, kl_cov, kl_penalty, micro_band, micro_top
+from entropo_plugin.objectives import adapo, clip_cov, kl_cov, kl_penalty, micro_band, micro_top
 
 
 @dataclass
@@ -62,11 +62,8 @@ def adapo_loss(
     rollout_is_weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """ADAPO with this step's bounds; all arguments ``(batch, response)``, normalised by verl's ``agg_loss``."""
-    current = _current("adapo")
-    bounds = dict(current.payload["adapo"])
+    bounds = dict(_current("adapo").payload["adapo"])
     loss = adapo(log_prob, old_log_prob, advantages, response_mask, weight=rollout_is_weights, **bounds)
-    sides = clip_sides(log_prob, old_log_prob, advantages, response_mask, **bounds)
-    current.shares |= {f"entropo/clip/{name}": beyond for name, beyond in sides.items()}
     return _aggregate(loss, response_mask, loss_agg_mode, config), {}
 
 

@@ -1,10 +1,15 @@
-"""The worked example of docs/extending.md: its length, its gradient by hand, and verl's own ppo_loss around it."""
+"""The worked example of docs/extending.md, by hand and in verl; the parts of docs/porting.md without any host."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+import entropo_plugin
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 
@@ -19,8 +24,8 @@ def example():
     del core_algos.POLICY_LOSS_REGISTRY["preserved"]
 
 
-def source():
-    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.S | re.M)
+def source(page=PAGE):
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.S | re.M)
     return code
 
 
@@ -55,3 +60,21 @@ def test_verl_finds_it_and_normalises_it_as_its_own(example):
     inputs = torch.full((2, 2), -1.0), torch.full((2, 2), -1.0), torch.ones(2, 2), torch.ones(2, 2)
     loss, metrics = get_policy_loss_fn("preserved")(*inputs, config=config)
     assert float(loss) == -0.5 and metrics == {}  # 4 of the mini-batch's 8 tokens, -1 each
+
+
+ALONE = ("__init__.py", "config.py", "keys.py", "objectives", "control", "monitor")
+
+
+def test_three_folders_and_three_files_run_without_any_host(tmp_path):
+    """None in sys.modules makes an import fail, wherever it stands."""
+    installed, copy = Path(entropo_plugin.__file__).parent, tmp_path / "entropo_plugin"
+    copy.mkdir()
+    for name in ALONE:
+        each = installed / name
+        (shutil.copytree if each.is_dir() else shutil.copy)(each, copy / name)
+    blocked = "import sys\nsys.modules.update(dict.fromkeys(('verl', 'ray', 'tensordict', 'transfer_queue', 'vllm')))\n"
+    here = "import entropo_plugin, entropo_plugin.monitor\nprint(entropo_plugin.__file__)\n"
+    code = blocked + f"sys.path.insert(0, {str(tmp_path)!r})\n" + here + source(PAGE.with_name("porting.md"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(copy)) and "without control" in done.stdout

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse
+from entropo_plugin.host.combinations import check_combination
 
 ACTOR = "actor_rollout_ref.actor"
 BOUNDS = {"repo_r": (1e-4, 0.05), "repo_d": (1e-3, 10.0)}
@@ -133,6 +134,7 @@ class Plan:
                 "Set both, the smaller one as low."
             )
         _check_trainer(config)
+        check_combination(config)
         _check_packages(config)
         _check_entropy_source(config, self)
         _check_entropy_bonus(config, self)

@@ -76,7 +76,9 @@ def select_tokens(
     found = selection_metrics(covariance(logp, advantage, mask), advantage, chosen)
     names = {"selected": "share", "selected_negative": "negative_share", "selected_weight": "weight"}
     metrics = {f"entropo/selection/{names[name]}": found[name] for name in names if name in found}
-    return chosen, metrics | {"entropo/selection/ceiling": positive_ceiling(logp, advantage, mask)}
+    if found:
+        metrics["entropo/selection/ceiling"] = positive_ceiling(logp, advantage, mask)
+    return chosen, metrics
 
 
 def _select(cov: Tensor, mask: Tensor, order: Tensor, run: Run) -> Tensor:

@@ -82,8 +82,13 @@ def _like(padded: Tensor, original: Any) -> Tensor:
 
 
 def token_share(values: Tensor, data: TensorDict) -> Metric:
-    """Mean of ``(batch, response)`` values over the global mini-batch's response tokens, exact however it is cut."""
+    """Mean of ``(batch, response)`` values over the global mini-batch's response tokens, exact however it is cut.
+
+    A value that is not finite counts 0.
+    """
     mask = data["response_mask"]
     mask = mask.to_padded_tensor(0) if mask.is_nested else mask
-    share = (values * mask).sum() * data["dp_size"] / data["batch_num_tokens"]
+    kept = mask.bool() & values.isfinite()
+    total = torch.where(kept, values, torch.zeros_like(values)).sum()
+    share = total * data["dp_size"] / max(data["batch_num_tokens"], 1)
     return Metric(value=share, aggregation=AggregationType.SUM)

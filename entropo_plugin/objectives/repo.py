@@ -43,7 +43,8 @@ def repo_r(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
 def step_cost(advantage: Tensor, logp: Tensor, entropy: Tensor, mask: Tensor) -> Tensor:
     """Predicted first-order entropy loss of the step per unit of learning rate: ``mean(p * A * L)`` over the mask.
 
-    The sampled-token estimate of EPRL's theorem 1, ``-dH/eta``; accumulated in fp64.
+    The sampled-token estimate of EPRL's theorem 1, ``-dH/eta``; accumulated in fp64. Tokens at which a field is not
+    finite are left out, so that one broken response does not spoil the batch.
 
     Returns:
         A scalar; 0 when nothing is unmasked.
@@ -53,7 +54,7 @@ def step_cost(advantage: Tensor, logp: Tensor, entropy: Tensor, mask: Tensor) ->
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    kept = mask.bool()
+    kept = mask.bool() & values.isfinite()
     return torch.where(kept, values, torch.zeros_like(values)).sum() / kept.sum().clamp(min=1)
 
 

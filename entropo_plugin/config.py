@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
-from entropo_plugin.keys import ConfigError, group, key, parse_group, rows, shown
-
-__all__ = ["ConfigError", "Settings", "describe", "parse", "shown"]
+from entropo_plugin.keys import ConfigError, check_range, group, key, parse_group, rows
 
 ESTIMATORS = ("repo_r", "repo_d", "repo_neutral")
 LOSSES = ("adapo", "entropo_clip_cov", "entropo_kl_cov")
@@ -185,8 +184,9 @@ class Adapo:
     )
 
 
-SCOPES = ("batch", "micro_batch")
-SCOPE = "tokens that share means and quota; micro_batch: verl's own numbers, for comparison"
+SCOPES = ("global", "mini_batch", "micro_batch")
+SCOPE = "tokens that share means and quota: the rollout batch's, an optimizer step's, or as in verl a micro-batch's"
+COVARIANCES = ("none", "clip_cov", "kl_cov")
 
 
 @dataclass(frozen=True)
@@ -206,13 +206,16 @@ class ClipCov:
     clip_low: float = key(1.0, "lower clip of the ratio", low=0.0, high=1.0, source="EM")
     clip_high: float = key(1.0, "upper clip of the ratio", low=0.0, high=100.0, source="EM")
     seed: int = key(0, "seed of the choice", low=0, high=2**31 - 1)
-    scope: str = key("batch", SCOPE, choices=SCOPES)
+    scope: str = key("global", SCOPE, choices=SCOPES)
     anneal: Anneal = group(Anneal)
 
 
 @dataclass(frozen=True)
 class KlCov:
-    """KL-Cov: the tokens of highest covariance pay for leaving pi_old (EM); `anneal` moves `beta`."""
+    """KL-Cov: the tokens of highest covariance pay for leaving pi_old (EM).
+
+    `anneal` moves `beta`, `anneal_ratio` moves `ratio`.
+    """
 
     ratio: float = key(
         2e-3, "share of the response tokens; EM: 2e-3 at 7B, 2e-4 at 32B", low=0.0, high=1.0, source="EM"
@@ -225,7 +228,33 @@ class KlCov:
         source="abs: EM's code; k2, k3: ours",
     )
     seed: int = key(0, "seed that orders tokens of equal covariance", low=0, high=2**31 - 1)
-    scope: str = key("batch", SCOPE, choices=SCOPES)
+    scope: str = key("global", SCOPE, choices=SCOPES)
+    anneal: Anneal = group(Anneal)
+    anneal_ratio: Anneal = group(Anneal)
+
+
+@dataclass(frozen=True)
+class EntropyCoeff:
+    """verl's entropy bonus, `actor_rollout_ref.actor.entropy_coeff`, moved once per global step."""
+
+    law: str = key(
+        "fixed",
+        "fixed: verl's own constant; additive: one `delta` up below the target, one down above it",
+        choices=("fixed", "annealed", "additive", "multiplicative", "pi"),
+        source="additive: after Skywork-OR1",
+    )
+    initial: float | None = key(
+        None,
+        "coefficient of the first step; null: actor_rollout_ref.actor.entropy_coeff",
+        low=0.0,
+        high=10.0,
+        optional=True,
+    )
+    low: float = key(0.0, "smallest coefficient", low=0.0, high=10.0)
+    high: float = key(0.05, "largest coefficient", low=0.0, high=10.0)
+    delta: float = key(0.001, "law=additive: one step's change", low=0.0, high=10.0)
+    factor: float = key(1.1, "law=multiplicative: one step's factor", low=1.0, high=10.0)
+    pi: Gains = group(Gains)
     anneal: Anneal = group(Anneal)
 
 
@@ -239,6 +268,15 @@ class Settings:
     adapo: Adapo = group(Adapo)
     clip_cov: ClipCov = group(ClipCov)
     kl_cov: KlCov = group(KlCov)
+    covariance: str = key(
+        "none",
+        "Clip-Cov or KL-Cov on top of whatever policy loss runs, with the keys of its group",
+        choices=COVARIANCES,
+    )
+    entropy_coeff: EntropyCoeff = group(EntropyCoeff)
+    idle_steps: int = key(
+        20, "steps without effect after which a method is reported; 0: never", unit="steps", low=0, high=10**7
+    )
     host: str = key(
         "auto",
         "auto: verl's own devices; cpu: our CPU host, for machines without an accelerator",
@@ -273,9 +311,10 @@ def _check_together(settings: Settings) -> None:
     _check_target(settings.target)
     _check_clip_high(high)
     _check_annealing("entropo.repo.zeta", repo.zeta)
-    _check_end("entropo.adapo.clip_high.anneal.end", high.anneal.end, 100)
-    _check_end("entropo.clip_cov.anneal.end", cov.anneal.end, 1)
-    _check_end("entropo.kl_cov.anneal.end", settings.kl_cov.anneal.end, 1000)
+    for path, most in ENDS.items():
+        check_range(f"entropo.{path}", attrgetter(path)(settings), 0, most)
+    _check_entropy_coeff(settings.entropy_coeff)
+    _check_covariance(settings)
     if cov.scope == "micro_batch" and cov.band == "quantile":
         raise ConfigError(
             "entropo.clip_cov.scope=micro_batch is verl's own choice, with entropo.clip_cov.band=absolute."
@@ -284,6 +323,11 @@ def _check_together(settings: Settings) -> None:
         raise ConfigError(
             "entropo.repo.std=true has no meaning with entropo.repo.base=rloo. Set base=grpo, or std=false."
         )
+
+
+# A schedule may end where its coefficient may start.
+ENDS = {"adapo.clip_high.anneal.end": 100, "clip_cov.anneal.end": 1, "kl_cov.anneal.end": 1000}
+ENDS |= {"kl_cov.anneal_ratio.end": 1, "entropy_coeff.anneal.end": 10}
 
 
 def _ordered(low_path: str, low: float | None, high_path: str, high: float | None) -> None:
@@ -320,7 +364,27 @@ def _check_clip_high(high: ClipHigh) -> None:
         )
 
 
-def _check_annealing(path: str, group: Zeta | ClipHigh) -> None:
+def _check_entropy_coeff(group: EntropyCoeff) -> None:
+    path = "entropo.entropy_coeff"
+    _check_annealing(path, group)
+    _ordered(f"{path}.low", group.low, f"{path}.high", group.high)
+    if group.law == "fixed" and group.initial is not None:
+        raise ConfigError(
+            f"{path}.initial={group.initial} is ignored while {path}.law=fixed. Set the constant as "
+            f"actor_rollout_ref.actor.entropy_coeff, or choose another law."
+        )
+
+
+def _check_covariance(settings: Settings) -> None:
+    chosen = {"clip_cov": settings.clip_cov.scope, "kl_cov": settings.kl_cov.scope}.get(settings.covariance)
+    if chosen == "micro_batch":
+        raise ConfigError(
+            f"entropo.{settings.covariance}.scope=micro_batch: with entropo.covariance the driver chooses the tokens. "
+            "Set the scope to global or mini_batch."
+        )
+
+
+def _check_annealing(path: str, group: Zeta | ClipHigh | EntropyCoeff) -> None:
     """A schedule and the law that follows it belong together."""
     if group.law == "annealed" and group.anneal.kind == "constant":
         raise ConfigError(f"{path}.law=annealed needs {path}.anneal.kind, one of linear | cosine | power.")
@@ -328,12 +392,6 @@ def _check_annealing(path: str, group: Zeta | ClipHigh) -> None:
         raise ConfigError(
             f"{path}.anneal.kind={group.anneal.kind} is ignored while {path}.law={group.law}. Set the law to annealed."
         )
-
-
-def _check_end(path: str, end: float, high: float) -> None:
-    """A schedule may end where its coefficient may start."""
-    if not 0 <= end <= high:
-        raise ConfigError(f"{path}={end}: out of range. Set {path} to a number in [0, {high}].")
 
 
 def describe(kind: type = Settings, path: str = "entropo") -> list[tuple[str, Any, str, str, str]]:

@@ -73,7 +73,7 @@ def test_defaults_of_the_other_methods_are_the_papers():
     assert (clip.ratio, clip.low, clip.high, clip.clip_low, clip.clip_high) == (2e-4, 1.0, 5.0, 1.0, 1.0)
     assert (kl.ratio, kl.beta, kl.penalty) == (2e-3, 1.0, "abs")
     assert (settings.neutral.kappa, settings.neutral.cap, settings.neutral.share) == (0.1, 2.0, 0.5)
-    assert (clip.scope, kl.scope, clip.anneal.kind, settings.target.schedule) == ("batch", "batch", *["constant"] * 2)
+    assert (clip.scope, kl.scope, clip.anneal.kind, settings.target.schedule) == ("global", "global", *["constant"] * 2)
 
 
 def test_integers_are_numbers():

@@ -14,7 +14,7 @@ ALLOWED = {
     "monitor": {"config"},
     "report": {"config", "monitor", "recipe_files"},
     "recipe_files": set(),
-    "host": {"config", "objectives", "control", "monitor", "plugin", "recipe_files"},
+    "host": {"config", "keys", "objectives", "control", "monitor", "plugin", "recipe_files"},
     "plugin": {"host"},
     "demo": {"config", "monitor", "report"},
     "cli": {"config", "host", "demo", "report", "recipe_files"},

@@ -1,4 +1,4 @@
-"""``entropo demo``: trains twice from the same start, stock GRPO and then one of ours, and shows what differs."""
+"""``entropo demo``: trains from the same start with stock GRPO and then with ours, and shows what differs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from entropo_plugin.demo.process import TrainingFailed, train
 
 OBJECTIVES = {
     "repo_r": ["+entropo=repo_r", "entropo.repo.zeta.initial=0.05", "entropo.repo.zeta.high=0.3"],
+    "repo_neutral": ["+entropo=repo_neutral", "entropo.target.fraction=0.8"],
     "repo_d": ["+entropo=repo_d", "entropo.repo.zeta.initial=1"],
 }
 SAMPLES = 32
-LABELS = {"repo_r": "REPO-R", "repo_d": "REPO-D"}
+LABELS = {"repo_r": "REPO-R", "repo_d": "REPO-D", "repo_neutral": "model-based REPO"}
+DEFAULT = ["repo_r", "repo_neutral"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=40, help="training steps of each run (default 40)")
-    parser.add_argument("--objective", choices=OBJECTIVES, default="repo_r", help="what runs against stock GRPO")
+    parser.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        nargs="+",
+        default=DEFAULT,
+        help=f"what runs against stock GRPO, one or more (default {' '.join(DEFAULT)})",
+    )
     parser.add_argument("--rollout", choices=("vllm", "hf"), default="vllm", help="rollout server (default vllm)")
     parser.add_argument("--seed", type=int, default=0, help="seed of model, data and sampling (default 0)")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for everything that is written")
@@ -32,13 +40,12 @@ def run(options: argparse.Namespace) -> int:
     """Run the demo; 0 when both trainings finished."""
     started, out = time.monotonic(), options.out.resolve()
     _check(options)
-    print(f"The task: write three digits whose sum is N. Everything goes to {out}\n", flush=True)
+    print("The task: write three digits whose sum is N. Trained on N = 12 to 15, tested on 10 to 19.\n")
+    print(f"Everything goes to {out}\n", flush=True)
     _make_task(out / "task", options.seed)
     try:
-        outcomes = [
-            _train("stock GRPO", out / "grpo", ["algorithm.adv_estimator=grpo", "+entropo=monitor"], options),
-            _train(LABELS[options.objective], out / options.objective, OBJECTIVES[options.objective], options),
-        ]
+        outcomes = [_train("stock GRPO", out / "grpo", ["algorithm.adv_estimator=grpo", "+entropo=monitor"], options)]
+        outcomes += [_train(LABELS[each], out / each, OBJECTIVES[each], options) for each in options.objective]
     except TrainingFailed as error:
         print(f"\nThe training failed: {error}")
         return 1
@@ -108,8 +115,8 @@ def _show(out: Path, outcomes: list[Outcome], options: argparse.Namespace, secon
     from entropo_plugin.report import main as report
     from entropo_plugin.report.picture import draw_curves
 
-    runs = {}
-    for outcome, name in zip(outcomes, ("grpo", options.objective), strict=True):
+    runs, names = {}, ["grpo", *options.objective]
+    for outcome, name in zip(outcomes, names, strict=True):
         entropy = curve(out / name, "entropo/entropy/token_mean")
         runs[outcome.name] = {"entropy": entropy, "reward": curve(out / name, "critic/score/mean")}
         runs[outcome.name]["target"] = curve(out / name, "entropo/target")
@@ -117,6 +124,6 @@ def _show(out: Path, outcomes: list[Outcome], options: argparse.Namespace, secon
     picture = draw_curves(runs, out / "demo.png", title)
     summary = write_summary(out, outcomes, options.seed)
     print(f"\n{table(outcomes)}\n", flush=True)
-    report([str(out / "grpo"), str(out / options.objective), "--out", str(out / "report.html")])
+    report([*(str(out / name) for name in names), "--out", str(out / "report.html")])
     print(f"picture: {picture}\nnumbers: {summary}\nlogs:    {out}/*/train.log, metrics.jsonl")
     print(f"The whole demo took {seconds / 60:.1f} minutes.")

@@ -9,7 +9,7 @@ from typing import Any
 
 logger = logging.getLogger("entropo_plugin")
 
-# Steps at a bound after which a target counts as out of reach: zeta crosses its whole range in 10 doublings.
+# zeta crosses its whole range in 10 doublings
 PATIENCE = 20
 COLLAPSED = 0.01
 EXPLODED = 0.9
@@ -20,9 +20,11 @@ class Alarms:
 
     Args:
         vocabulary: number of tokens that the policy chooses from; the largest possible entropy is its logarithm.
+        patience: steps at a bound after which a target counts as out of reach; 0: never.
     """
 
-    def __init__(self, vocabulary: int):
+    def __init__(self, vocabulary: int, patience: int = PATIENCE):
+        self.patience = patience
         self.ceiling = math.log(max(2, vocabulary))
         self.on: set[str] = set()
         self.bound: dict[str, int] = {}
@@ -60,9 +62,16 @@ class Alarms:
             name = key.removeprefix("entropo/").removesuffix("_at_bound")
             self.bound[name] = self.bound.get(name, 0) + 1 if metrics[key] == 1 else 0
         for name, steps in self.bound.items():
-            if steps >= PATIENCE:
-                yield f"{name} at its bound", f"{name} has stood at its bound for {PATIENCE} steps. {REACH}"
+            if self.patience and steps >= self.patience:
+                words = f"{name} has stood at its bound for {self.patience} steps. {REACH}"
+                yield f"{name} at its bound", words.format(keys=BOUNDS.get(name, "its bounds"))
 
 
 FIND = "They are left out of every statistic. Find the cause in the model's, the rollout's or the reward's numbers."
-REACH = "The target is out of its reach: widen the bound, or choose a target nearer to the measured entropy."
+REACH = "The target is out of its reach: widen {keys}, or set entropo.target nearer to the measured entropy."
+BOUNDS = {
+    "zeta": "entropo.repo.zeta.high",
+    "clip_high": "entropo.adapo.clip_high.low and high",
+    "entropy_coeff": "entropo.entropy_coeff.high",
+    "pull": "entropo.neutral",
+}

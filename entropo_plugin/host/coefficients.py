@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import math
 
-from entropo_plugin.config import Anneal, ClipCov, KlCov, Settings
+from entropo_plugin.config import Anneal, Settings
 from entropo_plugin.control import Controller
 from entropo_plugin.control.laws import Options
+from entropo_plugin.host.plan import Plan
 from entropo_plugin.objectives import high_from_offset
 
 
-def controllers(estimator: str | None, loss: str | None, settings: Settings, low: float, high: float) -> dict:
-    """By name: ``zeta`` or ``pull`` for the estimator; ``clip_high``, ``ratio`` or ``beta`` for the loss.
-
-    Args:
-        low, high: bounds of |zeta|.
-    """
+def controllers(plan: Plan) -> dict[str, Controller]:
+    """By name: ``zeta`` or ``pull`` for the estimator; the others, ``clip_high`` to ``beta``, for the loss."""
     found: dict[str, Controller] = {}
+    settings = plan.settings
     zeta, target = settings.repo.zeta, settings.target
-    if estimator in ("repo_r", "repo_d"):
+    if plan.estimator in ("repo_r", "repo_d"):
         options = Options(gains=zeta.pi, anneal=zeta.anneal)
-        found["zeta"] = Controller(zeta.law, zeta.initial, low, high, target, options)
-    if estimator == "repo_neutral":
+        found["zeta"] = Controller(zeta.law, zeta.initial, plan.low, plan.high, target, options)
+    if plan.estimator == "repo_neutral":
         found["pull"] = Controller("neutral", 0.0, 0.0, 1.0, target, Options(kappa=settings.neutral.kappa))
-    if loss == "adapo":
+    if plan.loss == "adapo":
         found["clip_high"] = _clip_high(settings)
-    if loss == "entropo_clip_cov":
-        found["ratio"] = _annealed(settings.clip_cov.ratio, settings.clip_cov, settings)
-    if loss == "entropo_kl_cov":
-        found["beta"] = _annealed(settings.kl_cov.beta, settings.kl_cov, settings)
-    return found
+    if settings.entropy_coeff.law != "fixed":
+        found["entropy_coeff"] = _entropy_coeff(settings, plan.entropy_coeff)
+    return found | _of_covariance(plan.covariance, settings)
+
+
+def _of_covariance(method: str | None, settings: Settings) -> dict[str, Controller]:
+    clip, kl = settings.clip_cov, settings.kl_cov
+    if method == "clip_cov":
+        return {"ratio": _annealed(clip.ratio, clip.anneal, settings)}
+    if method == "kl_cov":
+        ratio = _annealed(kl.ratio, kl.anneal_ratio, settings)
+        return {"ratio": ratio, "beta": _annealed(kl.beta, kl.anneal, settings)}
+    return {}
+
+
+def _entropy_coeff(settings: Settings, own: float) -> Controller:
+    each = settings.entropy_coeff
+    options = Options(factor=each.factor, delta=each.delta, signed=False, gains=each.pi, anneal=each.anneal)
+    return Controller(
+        each.law, own if each.initial is None else each.initial, each.low, each.high, settings.target, options
+    )
 
 
 def _clip_high(settings: Settings) -> Controller:
@@ -40,8 +54,7 @@ def _clip_high(settings: Settings) -> Controller:
     return Controller(each.law, each.initial, each.low, each.high, settings.target, options)
 
 
-def _annealed(value: float, group: ClipCov | KlCov, settings: Settings) -> Controller:
-    anneal: Anneal = group.anneal
+def _annealed(value: float, anneal: Anneal, settings: Settings) -> Controller:
     law = "fixed" if anneal.kind == "constant" else "annealed"
     high = max(value, anneal.end, 1e-12)
     return Controller(law, value, 0.0, high, settings.target, Options(signed=False, anneal=anneal))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from entropo_plugin.config import ConfigError
-from entropo_plugin.objectives import adapo, clip_cov, clip_sides, kl_cov, micro_band, micro_top
+from entropo_plugin.objectives import adapo, clip_cov, clip_sides, kl_cov, kl_penalty, micro_band, micro_top
 
 
 @dataclass
@@ -119,6 +119,22 @@ def kl_cov_loss(
     )
     current.shares["entropo/selection/penalised"] = selected
     return _aggregate(loss, response_mask, loss_agg_mode, config), {}
+
+
+def penalty(model_output: dict[str, Any], data: Any, config: Any) -> Tensor:
+    """KL-Cov's penalty on the chosen tokens, to be added to any policy loss (EM, eq. 14), normalised as that is."""
+    from verl.workers.utils.padding import no_padding_2_padding
+
+    current = _current("penalty")
+    if current.selected is None:
+        raise ConfigError("entropo.covariance=kl_cov: no tokens were chosen for this batch. Use +entropo=NAME.")
+    mask = data["response_mask"].to_padded_tensor(0).bool()
+    old = data["old_log_probs"].to_padded_tensor(0.0)
+    logp = no_padding_2_padding(model_output["log_probs"], data)
+    about = current.payload["penalty"]
+    extra = kl_penalty(logp, old, mask, current.selected, about["beta"], about["penalty"])
+    current.shares["entropo/selection/penalised"] = current.selected
+    return _aggregate(extra, mask, config.loss_agg_mode, config)
 
 
 def _aggregate(loss: Tensor, mask: Tensor, mode: str, config: Any) -> Tensor:

@@ -9,8 +9,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse, shown
+from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse
 from entropo_plugin.host import verl_keys
+from entropo_plugin.host.combinations import check_combination
+from entropo_plugin.keys import shown
 
 ACTOR = "actor_rollout_ref.actor"
 BOUNDS = {"repo_r": (1e-4, 0.05), "repo_d": (1e-3, 10.0)}
@@ -55,6 +57,7 @@ class Plan:
         loss: ``policy_loss.loss_mode`` when it is ours, otherwise None. Without either, we only measure.
         settings: the parsed node ``entropo:``.
         low, high: bounds of |zeta|, the variant's own where the settings leave them open.
+        entropy_coeff: verl's own, ``actor.entropy_coeff``.
     """
 
     estimator: str | None
@@ -62,6 +65,7 @@ class Plan:
     low: float
     high: float
     loss: str | None = None
+    entropy_coeff: float = 0.0
 
     @classmethod
     def from_config(cls, config: Any) -> Plan:
@@ -83,6 +87,7 @@ class Plan:
             low if zeta.low is None else zeta.low,
             high if zeta.high is None else zeta.high,
             loss_mode if loss_mode in LOSSES else None,
+            float(get(config, f"{ACTOR}.entropy_coeff", 0.0) or 0.0),
         )
         plan._check(config)
         return plan
@@ -98,17 +103,39 @@ class Plan:
         return self.estimator is not None and not self.shapes_in_loss
 
     @property
+    def covariance(self) -> str | None:
+        """The covariance method in force, from the loss or on top of another one: ``clip_cov``, ``kl_cov`` or None."""
+        own = {"entropo_clip_cov": "clip_cov", "entropo_kl_cov": "kl_cov"}.get(self.loss or "")
+        return own or (None if self.settings.covariance == "none" else self.settings.covariance)
+
+    @property
+    def scope(self) -> str | None:
+        """Which tokens share means and quota of the covariance method."""
+        scopes = {"clip_cov": self.settings.clip_cov.scope, "kl_cov": self.settings.kl_cov.scope}
+        return scopes.get(self.covariance or "")
+
+    @property
     def selects(self) -> bool:
-        """Clip-Cov and KL-Cov over the whole batch: the driver chooses their tokens."""
-        scope = {"entropo_clip_cov": self.settings.clip_cov.scope, "entropo_kl_cov": self.settings.kl_cov.scope}
-        return scope.get(self.loss or "") == "batch"
+        """Clip-Cov and KL-Cov whose tokens the driver chooses."""
+        return self.scope in ("global", "mini_batch")
+
+    @property
+    def drops(self) -> bool:
+        """Clip-Cov on top of another loss: the chosen tokens' advantages become 0."""
+        return self.settings.covariance == "clip_cov"
+
+    @property
+    def penalises(self) -> bool:
+        """KL-Cov on top of another loss: its penalty is added to it."""
+        return self.settings.covariance == "kl_cov"
 
     @property
     def adapts(self) -> bool:
         """Whether any coefficient follows the measured entropy."""
         zeta = self.estimator in ("repo_r", "repo_d") and self.settings.repo.zeta.law not in ("fixed", "annealed")
         high = self.loss == "adapo" and self.settings.adapo.clip_high.law not in ("fixed", "annealed")
-        return zeta or high or self.estimator == "repo_neutral"
+        bonus = self.settings.entropy_coeff.law not in ("fixed", "annealed")
+        return zeta or high or bonus or self.estimator == "repo_neutral"
 
     def _check(self, config: Any) -> None:
         if self.low > self.high:
@@ -123,8 +150,11 @@ class Plan:
                 "Move it, or entropo.repo.zeta.high."
             )
         _check_trainer(config)
+        check_combination(config)
         _check_packages(config)
         _check_entropy_source(config, self)
+        _check_entropy_bonus(config, self)
+        _check_covariance(config, self)
 
     def warnings(self, config: Any) -> list[str]:
         """What will run but deserves a word: inert methods and dishonest measurements."""
@@ -134,9 +164,11 @@ class Plan:
             found.append(
                 f"entropo.repo.zeta.initial=0 with law=fixed: {self.estimator} leaves every advantage as it is."
             )
-        if self.loss in ("adapo", "entropo_kl_cov") and _updates_per_batch(config) == 1:
+        inert = self.loss if self.loss in ("adapo", "entropo_kl_cov") else None
+        if (inert or self.penalises) and _updates_per_batch(config) == 1:
+            named = f"{ACTOR}.policy_loss.loss_mode={inert}" if inert else "entropo.covariance=kl_cov"
             found.append(
-                f"{ACTOR}.policy_loss.loss_mode={self.loss} cannot act with one optimizer step per rollout batch, "
+                f"{named} cannot act with one optimizer step per rollout batch, "
                 f"where the ratio is 1. Set {ACTOR}.ppo_mini_batch_size below data.train_batch_size."
             )
         if mode(config) in TRAINER_MODES and not get(config, f"{ACTOR}.entropy_from_logits_with_chunking", False):
@@ -217,4 +249,50 @@ def _check_entropy_source(config: Any, plan: Plan) -> None:
         raise ConfigError(
             f"entropo.repo.center=true with logp=current needs the current entropy in the update. "
             f"Set {ACTOR}.calculate_entropy=true, or entropo.repo.logp=old."
+        )
+
+
+def _check_entropy_bonus(config: Any, plan: Plan) -> None:
+    law, in_update = plan.settings.entropy_coeff.law, get(config, f"{ACTOR}.calculate_entropy", False)
+    if law != "fixed" and not (in_update or plan.entropy_coeff):
+        raise ConfigError(
+            f"entropo.entropy_coeff.law={law} needs the entropy in the update. Set {ACTOR}.calculate_entropy=true."
+        )
+    about = plan.settings.entropy_coeff
+    first = plan.entropy_coeff if about.initial is None else about.initial
+    if law not in ("fixed", "annealed") and not about.low <= first <= about.high:
+        raise ConfigError(
+            f"entropo.entropy_coeff starts at {first}, outside [{about.low}, {about.high}]. "
+            "Set entropo.entropy_coeff.initial, or move its low and high."
+        )
+    if law == "multiplicative" and first == 0:
+        raise ConfigError(
+            "entropo.entropy_coeff.law=multiplicative cannot leave 0. Set entropo.entropy_coeff.initial above 0."
+        )
+
+
+# verl's losses in which a token with advantage 0 still counts: for all of its sequence, or by a penalty of its own
+INSEPARABLE = {
+    "geo_mean": "averages advantages and ratios over a whole response",
+    "dro": "keeps its quadratic penalty on a token without advantage",
+}
+
+
+def _check_covariance(config: Any, plan: Plan) -> None:
+    """Clip-Cov or KL-Cov on top of another loss: one method at a time, and a loss that can do without a token."""
+    chosen, loss = plan.settings.covariance, str(get(config, f"{ACTOR}.policy_loss.loss_mode", "vanilla"))
+    if chosen != "none" and loss in ("entropo_clip_cov", "entropo_kl_cov", "clip_cov", "kl_cov"):
+        raise ConfigError(
+            f"entropo.covariance={chosen}: {ACTOR}.policy_loss.loss_mode={loss} is a covariance method already. "
+            "Set entropo.covariance=none, or another loss_mode such as vanilla or adapo."
+        )
+    if plan.drops and loss in INSEPARABLE:
+        raise ConfigError(
+            f"entropo.covariance=clip_cov: {ACTOR}.policy_loss.loss_mode={loss} {INSEPARABLE[loss]}, so that single "
+            "tokens cannot be dropped from it. Set another loss_mode, or entropo.covariance=kl_cov."
+        )
+    if plan.scope == "mini_batch" and get(config, f"{ACTOR}.shuffle", False):
+        raise ConfigError(
+            f"entropo.{plan.covariance}.scope=mini_batch: with {ACTOR}.shuffle=true the workers cut their own "
+            f"mini-batches, unknown to the driver. Set {ACTOR}.shuffle=false, or the scope to global."
         )

@@ -7,11 +7,13 @@ import math
 from typing import Any
 
 from entropo_plugin import __version__
-from entropo_plugin.config import ConfigError, shown
+from entropo_plugin.config import ConfigError
 from entropo_plugin.control import Move
 from entropo_plugin.host.coefficients import clip_high, controllers, ratio_bounds
+from entropo_plugin.host.idle import Idle
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.state import misfits
+from entropo_plugin.keys import shown
 from entropo_plugin.monitor import ChangeTracker, RewardLaw
 
 logger = logging.getLogger("entropo_plugin")
@@ -27,11 +29,12 @@ class Run:
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        self.controllers = controllers(plan.estimator, plan.loss, plan.settings, plan.low, plan.high)
+        self.controllers = controllers(plan)
         self.changes, self.law = ChangeTracker(), RewardLaw()
         self.entropy: float | None = None
         self.updated = False
         self._warned: set[str] = set()
+        self._idle = Idle(plan)
         self._sum, self._count = 0.0, 0
         self._pull: Move | None = None
 
@@ -67,10 +70,15 @@ class Run:
             found[self.plan.loss] = {"ratio": self.coefficient("ratio"), "low": about.low, "high": about.high}
             found[self.plan.loss] |= {"clip_low": about.clip_low, "clip_high": about.clip_high}
         if self.plan.loss == "entropo_kl_cov":
-            about_kl = settings.kl_cov
-            found[self.plan.loss] = {"ratio": about_kl.ratio, "beta": self.coefficient("beta")}
-            found[self.plan.loss] |= {"penalty": about_kl.penalty}
+            found[self.plan.loss] = {"ratio": self.coefficient("ratio")} | self._penalty()
+        if self.plan.penalises:
+            found["penalty"] = self._penalty()
+        if "entropy_coeff" in self.controllers:
+            found["entropy_coeff"] = self.coefficient("entropy_coeff")
         return found
+
+    def _penalty(self) -> dict[str, Any]:
+        return {"beta": self.coefficient("beta"), "penalty": self.plan.settings.kl_cov.penalty}
 
     def _adapo(self) -> dict[str, Any]:
         adapo = self.plan.settings.adapo
@@ -111,6 +119,11 @@ class Run:
         if text is not None and "precision" not in self._warned:
             self._warned.add("precision")
             logger.warning("entropo_plugin: %s", text)
+
+    def report_idle(self, metrics: dict[str, float]) -> None:
+        """Warn of every method that has had no effect for ``entropo.idle_steps`` steps."""
+        for sentence in self._idle.observe(metrics):
+            logger.warning("entropo_plugin: %s", sentence)
 
     def _controlled(self, name: str, entropy: float | None, step: int) -> dict[str, float]:
         controller, used = self.controllers[name], self.coefficient(name)

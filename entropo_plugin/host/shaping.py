@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from entropo_plugin.host.run import Run
@@ -11,6 +12,7 @@ from entropo_plugin.objectives import (
     bound_beta,
     covariance,
     neutral_beta,
+    positive_ceiling,
     quantile_band,
     repo_d,
     repo_neutral,
@@ -52,27 +54,50 @@ def shape_advantages(data: Batch, run: Run, metrics: dict[str, float]) -> Tensor
     return repo_neutral(base, level, beta) * mask
 
 
-def select_tokens(data: Batch, keys: Sequence[str], run: Run, step: int) -> tuple[Tensor, dict[str, float]]:
+def select_tokens(
+    data: Batch, keys: Sequence[str], run: Run, step: int, parts: Sequence[Tensor] | None = None
+) -> tuple[Tensor, dict[str, float]]:
     """Clip-Cov's or KL-Cov's tokens over the whole batch, and what was chosen.
 
     One covariance from pi_old's log-probs and the base advantages; the choice depends on nothing but the settings'
     seed, the step, and each response's key and position.
 
+    Args:
+        parts: rows of each mini-batch, where means and quota are a mini-batch's own; None for one whole batch.
+
     Returns:
         ``(batch, response)`` boolean, and metrics under ``entropo/selection/``.
     """
-    advantage, mask, settings = data["advantages"], data["response_mask"], run.plan.settings
-    cov = covariance(data["old_log_probs"], advantage, mask)
-    if run.plan.loss == "entropo_kl_cov":
-        order = token_keys(keys, mask.shape[1], settings.kl_cov.seed, step)
-        chosen = select_top(cov, mask, settings.kl_cov.ratio, order)
-    else:
-        about = settings.clip_cov
-        band = about.low, about.high
-        if about.band == "quantile":
-            band = quantile_band(cov, about.low_quantile, about.high_quantile)
-        order = token_keys(keys, mask.shape[1], about.seed, step)
-        chosen = select_band(cov, mask, run.coefficient("ratio"), order, *band)
-    found = selection_metrics(cov, advantage, chosen)
+    logp, advantage, mask = data["old_log_probs"], data["advantages"], data["response_mask"]
+    seed = (run.plan.settings.kl_cov if run.plan.covariance == "kl_cov" else run.plan.settings.clip_cov).seed
+    order, chosen = token_keys(keys, mask.shape[1], seed, step), torch.zeros_like(mask, dtype=torch.bool)
+    for rows in parts or [torch.arange(len(mask))]:
+        chosen[rows] = _select(covariance(logp[rows], advantage[rows], mask[rows]), mask[rows], order[rows], run)
+    found = selection_metrics(covariance(logp, advantage, mask), advantage, chosen)
     names = {"selected": "share", "selected_negative": "negative_share", "selected_weight": "weight"}
-    return chosen, {f"entropo/selection/{names[name]}": found[name] for name in names if name in found}
+    metrics = {f"entropo/selection/{names[name]}": found[name] for name in names if name in found}
+    if found:
+        metrics["entropo/selection/ceiling"] = positive_ceiling(logp, advantage, mask)
+    return chosen, metrics
+
+
+def _select(cov: Tensor, mask: Tensor, order: Tensor, run: Run) -> Tensor:
+    ratio, about = run.coefficient("ratio"), run.plan.settings.clip_cov
+    if run.plan.covariance == "kl_cov":
+        return select_top(cov, mask, ratio, order)
+    band = about.low, about.high
+    if about.band == "quantile":
+        band = quantile_band(cov, about.low_quantile, about.high_quantile)
+    return select_band(cov, mask, ratio, order, *band)
+
+
+def mini_batches(rows: int, ranks: int, size: int) -> list[Tensor]:
+    """Rows of each optimizer step's mini-batch, as verl cuts a batch: equal blocks for the ranks, each in order.
+
+    Args:
+        rows: responses of the batch, padding rows included.
+        ranks: data-parallel ranks of the actor.
+        size: responses of a mini-batch over all ranks.
+    """
+    each = torch.arange(rows).view(ranks, -1).split(size // ranks, dim=1)
+    return [block.flatten() for block in each]

@@ -19,7 +19,7 @@ from entropo_plugin.host.checkpoint import restore, resumed_folder, save_state
 from entropo_plugin.host.measure import measure, step_tokens, validation_score
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
-from entropo_plugin.host.shaping import select_tokens, shape_advantages
+from entropo_plugin.host.shaping import mini_batches, select_tokens, shape_advantages
 from entropo_plugin.host.worker import PAYLOAD, SELECTED, entropo_loss
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class EntropoTrainer(Host):
         super()._setup()
         actor = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
         self.actor_rollout_wg.set_loss_fn(partial(entropo_loss, config=actor))
-        self.alarms = Alarms(len(self.tokenizer))
+        self.alarms = Alarms(len(self.tokenizer), self.entropo.plan.settings.idle_steps)
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict) -> Any:
         batch = super()._compute_old_log_prob(batch, metrics)
@@ -59,16 +59,32 @@ class EntropoTrainer(Host):
             batch = super()._compute_advantage(batch, metrics)
         if self.config.trainer.critic_warmup > self.global_steps:
             return batch  # verl does not update the actor yet
+        selected = None
         if plan.selects:
-            batch = self._select_tokens(batch, metrics)
-        return self._shape_batch(batch, metrics) if plan.shapes_on_driver else batch
+            batch, selected = self._select_tokens(batch, metrics)
+        if plan.shapes_on_driver:
+            batch = self._shape_batch(batch, metrics)
+        return self._drop_tokens(batch, selected) if selected is not None and plan.drops else batch
 
-    def _select_tokens(self, batch: Any, metrics: dict) -> Any:
+    def _select_tokens(self, batch: Any, metrics: dict) -> tuple[Any, torch.Tensor]:
         """Clip-Cov's and KL-Cov's tokens, once over the whole batch; the workers get one boolean per token."""
         nested = _get(batch, ["advantages", "old_log_probs", "response_mask"])
-        selected, found = select_tokens(nested.to_padded_tensor(), batch.keys, self.entropo, self.global_steps)
+        parts = self._mini_batches(batch) if self.entropo.plan.scope == "mini_batch" else None
+        selected, found = select_tokens(nested.to_padded_tensor(), batch.keys, self.entropo, self.global_steps, parts)
         metrics.update(found)
-        return _put(batch, SELECTED, selected, nested["response_mask"])
+        return _put(batch, SELECTED, selected, nested["response_mask"]), selected
+
+    def _mini_batches(self, batch: Any) -> list[torch.Tensor]:
+        """Rows of each optimizer step; verl's trainer gives every rank an equal block (trainer_base.py:1625)."""
+        actor = self.config.actor_rollout_ref
+        ranks = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
+        return mini_batches(len(batch), ranks, actor.actor.ppo_mini_batch_size * actor.rollout.n)
+
+    def _drop_tokens(self, batch: Any, selected: torch.Tensor) -> Any:
+        """Clip-Cov on another loss: without an advantage a token has neither loss nor gradient."""
+        nested = _get(batch, ["advantages", "response_mask"])
+        kept = nested["advantages"].to_padded_tensor(0.0).masked_fill(selected, 0.0)
+        return _put(batch, "advantages", kept, nested["response_mask"])
 
     def _shape_batch(self, batch: Any, metrics: dict) -> Any:
         """Modify the whole batch's advantages once, from pi_old's log-probs and entropies."""
@@ -90,6 +106,7 @@ class EntropoTrainer(Host):
         batch = super().step(metrics, timing_raw)
         metrics.update(self._measure(batch))
         metrics.update(self.entropo.end_step(self.global_steps, metrics.get("entropo/dynamics/predicted")))
+        self.entropo.report_idle(metrics)
         self.alarms.look(self.global_steps, metrics)
         return batch
 

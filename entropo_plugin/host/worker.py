@@ -6,6 +6,7 @@ else (policy loss, normalisation, KL loss, entropy bonus) to verl's own ``ppo_lo
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -32,10 +33,22 @@ def entropo_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp
     if not payload:
         return ppo_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
     changed, metrics = shape(payload, model_output, data) if "zeta" in payload else (data, {})
+    config = with_entropy_coeff(config, payload)
     with losses.step(payload, chosen(data)) as current:
         loss, found = ppo_loss(config=config, model_output=model_output, data=changed, dp_group=dp_group)
+        if "penalty" in payload:
+            loss = loss + losses.penalty(model_output, data, config)
     shares = {name: token_share(marked, data) for name, marked in current.shares.items()}
     return loss, found | metrics | shares
+
+
+def with_entropy_coeff(config: Any, payload: dict[str, Any]) -> Any:
+    """verl's actor settings with this step's entropy coefficient; they are frozen, so a copy."""
+    if payload.get("entropy_coeff", config.entropy_coeff) == config.entropy_coeff:
+        return config
+    changed = copy(config)
+    vars(changed)["entropy_coeff"] = payload["entropy_coeff"]
+    return changed
 
 
 def chosen(data: TensorDict) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from entropo_plugin.objectives.adapo import adapo, clip_sides, high_from_offset
 from entropo_plugin.objectives.base import group_advantage, leave_one_out
-from entropo_plugin.objectives.covariance import PENALTIES, clip_cov, kl_cov, micro_band, micro_top
+from entropo_plugin.objectives.covariance import PENALTIES, clip_cov, kl_cov, kl_penalty, micro_band, micro_top
 from entropo_plugin.objectives.ratio import count_nonfinite, log_ratio
 from entropo_plugin.objectives.repo import (
     bound_beta,
@@ -36,6 +36,7 @@ __all__ = [
     "group_advantage",
     "high_from_offset",
     "kl_cov",
+    "kl_penalty",
     "leave_one_out",
     "log_ratio",
     "micro_band",

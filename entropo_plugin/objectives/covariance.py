@@ -66,12 +66,20 @@ def kl_cov(
         ``(batch, response)`` loss, 0 in the padding.
     """
     change, advantage = log_ratio(logp, old_logp, mask), response_only(advantage, mask)
-    loss, penalty = -advantage * torch.exp(change), beta * PENALTIES[kind](change)
-    extra = torch.where(selected & mask.bool(), penalty, torch.zeros_like(penalty))
+    loss = -advantage * torch.exp(change)
+    extra = kl_penalty(logp, old_logp, mask, selected, beta, kind)
     if weight is None:
         return loss + extra
     scale = response_only(weight, mask)
     return (loss + extra) * scale if weigh_penalty else loss * scale + extra
+
+
+def kl_penalty(
+    logp: Tensor, old_logp: Tensor, mask: Tensor, selected: Tensor, beta: float = 1.0, kind: str = "abs"
+) -> Tensor:
+    """``beta * penalty(log p - log p_old)`` on the selected tokens and 0 elsewhere, ``(batch, response)``."""
+    penalty = beta * PENALTIES[kind](log_ratio(logp, old_logp, mask))
+    return torch.where(selected & mask.bool(), penalty, torch.zeros_like(penalty))
 
 
 def _k3(change: Tensor) -> Tensor:

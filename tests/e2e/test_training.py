@@ -61,9 +61,13 @@ def test_repo_d_on_the_driver_with_kl_cov_in_the_loss(verl):
         check_selection(line["data"], 0.05, "penalised")
 
 
-def test_model_based_repo_with_adapo_steers_from_the_first_step(verl):
+def test_model_based_repo_adapo_kl_cov_and_an_entropy_bonus_in_one_run(verl):
     fixed = ["entropo.target.kind=value", "entropo.target.value=1.0", "actor_rollout_ref.rollout.name=hf"]
-    first, second = (line["data"] for line in verl("+entropo=repo_neutral_adapo", *fixed, steps=2))
+    more = ["entropo.covariance=kl_cov", "entropo.kl_cov.ratio=0.05", "entropo.kl_cov.scope=mini_batch"]
+    more += ["entropo.entropy_coeff.law=additive", "actor_rollout_ref.actor.calculate_entropy=true"]
+    first, second = (line["data"] for line in verl("+entropo=repo_neutral_adapo", *fixed, *more, steps=2))
+    assert (first["entropo/entropy_coeff"], second["entropo/entropy_coeff"]) == (0.0, 0.0)
+    assert 0.04 < first["entropo/selection/penalised"] < 0.05
     assert first["entropo/pull"] == 0.1 * (1.0 - first["entropo/entropy/token_mean"]) < 0
     assert (first["entropo/clip_high"], second["entropo/clip_high"]) == (0.28, first["entropo/clip_high_next"])
     assert first["entropo/shift"] > 0 and 0 <= first["entropo/clip/above_positive"] <= 1

@@ -231,3 +231,13 @@ def test_an_unreachable_target_is_said_by_a_run_and_recovers(caplog):
         said += alarms.look(step, {name: value for name, value in metrics.items() if "at_bound" in name})
     assert flags[5:60] == [1.0] * 55 and flags[-1] == 0.0
     assert ["has stood" in said[0], "has ended" in said[1], len(said)] == [True, True, 2]
+
+
+def test_the_bounds_sentence_names_the_key_and_0_silences_it(caplog):
+    at = {"entropo/zeta_at_bound": 1.0}
+    said = [sentence for step in range(5) for sentence in Alarms(100, patience=3).look(step, at)]
+    assert said == []
+    alarms, silent = Alarms(100, patience=3), Alarms(100, patience=0)
+    said = [sentence for step in range(5) for sentence in alarms.look(step, at)]
+    assert len(said) == 1 and "widen entropo.repo.zeta.high, or set entropo.target" in said[0]
+    assert not [sentence for step in range(50) for sentence in silent.look(step, at)]

@@ -12,6 +12,9 @@ from entropo_plugin.recipe_files import folder
 CPU = ["+cpu=tiny", "actor_rollout_ref.model.path=/nowhere"]
 
 
+BONUS = ["+entropo=monitor", "algorithm.adv_estimator=grpo", "actor_rollout_ref.actor.calculate_entropy=true"]
+
+
 def check(*overrides, host=CPU):
     config = compose("ppo_trainer", [*host, *overrides])
     return plan.Plan.from_config(config)
@@ -58,6 +61,38 @@ def test_stock_runs_are_not_our_business():
         (["+entropo=repo_r", "+entropo.repo.zeta.hihg=1"], "entropo.repo.zeta.hihg: unknown key"),
         (["+entropo=repo_r", "entropo.repo.zeta.high=1000"], "entropo.repo.zeta.high=1000.0: out of range"),
         (["+entropo=repo_r", "entropo.repo.zeta.high=1e-6"], "entropo.repo.zeta.low=0.0001 exceeds"),
+        (
+            ["+entropo=clip_cov", "entropo.covariance=kl_cov"],
+            "loss_mode=entropo_clip_cov is a covariance method already",
+        ),
+        (
+            ["+entropo=repo_r", "entropo.covariance=clip_cov", "actor_rollout_ref.actor.policy_loss.loss_mode=kl_cov"],
+            "loss_mode=kl_cov is a covariance",
+        ),
+        (
+            [
+                "+entropo=repo_r",
+                "entropo.covariance=clip_cov",
+                "actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean",
+            ],
+            "loss_mode=geo_mean averages advantages.*Set another loss_mode",
+        ),
+        (
+            ["+entropo=kl_cov", "entropo.kl_cov.scope=mini_batch", "actor_rollout_ref.actor.shuffle=true"],
+            "entropo.kl_cov.scope=mini_batch: with actor_rollout_ref.actor.shuffle=true",
+        ),
+        (
+            ["+entropo=monitor", "algorithm.adv_estimator=grpo", "entropo.entropy_coeff.law=additive"],
+            "entropo.entropy_coeff.law=additive needs the entropy in the update.*calculate_entropy=true",
+        ),
+        (
+            [*BONUS, "entropo.entropy_coeff.law=multiplicative"],
+            "law=multiplicative cannot leave 0. Set entropo.entropy_coeff.initial",
+        ),
+        (
+            [*BONUS, "entropo.entropy_coeff.law=additive", "entropo.entropy_coeff.initial=0.2"],
+            r"entropo.entropy_coeff starts at 0.2, outside \[0.0, 0.05\]",
+        ),
         (["algorithm.adv_estimator=repo_r"], "needs our trainer, but trainer.v1.trainer_mode=sync. Set .*entropo_sync"),
         (
             ["+entropo=repo_r", "trainer.v1.trainer_mode=colocate_async"],
@@ -89,6 +124,12 @@ def test_what_cannot_work_is_refused_by_name(overrides, message):
         ("trainer.use_v1=yes_please", "trainer.use_v1='yes_please': expected true or false"),
         ("actor_rollout_ref.actor.entropy_coeff=nan", "actor.entropy_coeff=nan: expected a finite number"),
         ("algorithm.adv_estimator=[repo_r]", r"algorithm.adv_estimator=\['repo_r'\]: expected a name"),
+        ("trainer.v1=3", "trainer.v1=3: expected a group of keys"),
+        ("actor_rollout_ref.actor.policy_loss.loss_mode=null", "loss_mode=None: verl knows no such loss"),
+        (
+            "actor_rollout_ref.actor.policy_loss.loss_mode=adapoo",
+            "='adapoo': verl knows no such loss. .*adapo",
+        ),
         ("trainer.resume_mode=always", "trainer.resume_mode='always': expected one of auto | disable | resume_path"),
         ("trainer.resume_mode=resume_path", "trainer.resume_from_path=None: .* named global_step_N"),
         ("trainer.resume_mode=null", "trainer.resume_mode is not set"),

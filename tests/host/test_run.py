@@ -141,3 +141,23 @@ def test_a_warning_is_said_once(caplog):
         for text in ("coarse 1", None, "coarse 2"):
             run.warn_once(text)
     assert "coarse 1" in caplog.text and "coarse 2" not in caplog.text
+
+
+def test_the_entropy_bonus_follows_the_entropy_from_verls_own_coefficient():
+    node = {"entropy_coeff": {"law": "additive", "delta": 0.01, "high": 0.03}}
+    run = Run(Plan(None, parse(node), 1e-4, 0.05, None, 0.015))
+    used = []
+    for number, entropy in enumerate((1.0, 0.9, 0.8, 1.1, 1.2, 1.3, 1.4), 1):
+        used.append(run.payload()["entropy_coeff"])
+        step(run, entropy, number)
+    assert used == pytest.approx([0.015, 0.015, 0.025, 0.03, 0.02, 0.01, 0.0])
+
+
+def test_a_covariance_method_on_another_loss_has_its_coefficients():
+    run = Run(
+        Plan(None, parse({"covariance": "kl_cov", "kl_cov": {"beta": 2.0, "penalty": "k3"}}), 1e-4, 0.05, "adapo")
+    )
+    assert sorted(run.controllers) == ["beta", "clip_high", "ratio"]
+    assert run.payload()["penalty"] == {"beta": 2.0, "penalty": "k3"}
+    dropping = Run(Plan("repo_r", parse({"covariance": "clip_cov"}), 1e-4, 0.05))
+    assert sorted(dropping.controllers) == ["ratio", "zeta"] and "penalty" not in dropping.payload()

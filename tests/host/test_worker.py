@@ -168,6 +168,38 @@ def test_the_chosen_tokens_arrive_jagged_and_are_counted(name, about):
     assert torch.isfinite(loss)
 
 
+CHOSEN = [torch.arange(r) == 1 for r in RESPONSES]
+
+
+@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-sum"])
+@pytest.mark.parametrize("name", ["vanilla", "adapo", "gspo"])
+def test_kl_cov_on_another_loss_adds_its_penalty_and_nothing_else(name, mode):
+    model, data = Model(), batch()
+    payload = {"adapo": {"low": 0.2, "high": 0.28, "dual": 3.0, "ratio_bounds": None}}
+    data[PAYLOAD], data["entropo_selected"] = NonTensorData(payload), nested(CHOSEN)
+    plain, _ = entropo_loss(with_loss(name, loss_agg_mode=mode), model(data), data)
+    data[PAYLOAD] = NonTensorData(payload | {"penalty": {"beta": 2.0, "penalty": "k2"}})
+    output = model(data)
+    loss, metrics = entropo_loss(with_loss(name, loss_agg_mode=mode), output, data)
+    expected, start = 0.0, 0
+    for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
+        change = output["log_probs"][start + prompt] - data["old_log_probs"][row][1]
+        expected, start = expected + 2.0 * float(change.detach().clamp(-20, 20)) ** 2 / 2, start + prompt + response
+    assert float((loss - plain).detach()) == pytest.approx(expected / (10 if mode == "token-mean" else 3), rel=1e-5)
+    assert metrics["entropo/selection/penalised"].aggregate() == pytest.approx(3 / 10)
+
+
+def test_a_steps_entropy_coefficient_is_verls_own_with_that_constant_bit_for_bit():
+    model, data = Model(), batch()
+    stock = one_step(copy.deepcopy(model), partial(ppo_loss, config(entropy_coeff=0.02)), data)
+    data[PAYLOAD] = NonTensorData({"entropy_coeff": 0.02})
+    settings = config(entropy_coeff=0.5)
+    ours = one_step(copy.deepcopy(model), partial(entropo_loss, settings), data)
+    for a, b in zip(stock[:3], ours[:3], strict=True):
+        assert torch.equal(a, b)
+    assert settings.entropy_coeff == 0.5
+
+
 def test_our_losses_refuse_to_run_under_another_trainer():
     from entropo_plugin.config import ConfigError
 

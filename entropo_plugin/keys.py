@@ -87,12 +87,6 @@ def _within(item: Any, value: float) -> bool:
     return finite and (low is None or value >= low) and (high is None or value <= high)
 
 
-def check_range(path: str, value: float, low: float, high: float) -> None:
-    """Refuse a number outside ``[low, high]``, for bounds that depend on more than the key itself."""
-    if not low <= value <= high:
-        raise ConfigError(f"{path}={value}: out of range. Set {path} to a number in [{low}, {high}].")
-
-
 def _allowed(item: Any) -> str:
     about = item.metadata
     if about["choices"]:

@@ -58,6 +58,8 @@ METHODS = {
     "repo_r_clip_cov": COVARIANCE,
     "repo_r_kl_cov": COVARIANCE,
     "repo_neutral_adapo": {},
+    "adapo_clip_cov": {"algorithm__adv_estimator": "grpo", **COVARIANCE},
+    "adapo_kl_cov": {"algorithm__adv_estimator": "grpo", **COVARIANCE},
 }
 
 

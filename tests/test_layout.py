@@ -16,7 +16,7 @@ ALLOWED = {
     "monitor": {"config"},
     "report": {"config", "monitor", "recipe_files", "side_file"},
     "recipe_files": set(),
-    "host": {"config", "objectives", "control", "monitor", "plugin", "recipe_files", "side_file"},
+    "host": {"config", "keys", "objectives", "control", "monitor", "plugin", "recipe_files", "side_file"},
     "plugin": {"host"},
     "demo": {"config", "monitor", "report"},
     "cli": {"config", "host", "demo", "report", "recipe_files"},

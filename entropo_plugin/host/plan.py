@@ -9,10 +9,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse, shown
+from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse
 from entropo_plugin.host import verl_keys
 from entropo_plugin.host.combinations import check_combination
 from entropo_plugin.host.native import exact_entropy, own_names
+from entropo_plugin.keys import shown
 
 ACTOR = "actor_rollout_ref.actor"
 BOUNDS = {"repo_r": (1e-4, 0.05), "repo_d": (1e-3, 10.0)}

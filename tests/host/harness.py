@@ -311,7 +311,7 @@ class Training:
         policy, ranks: the weights, and each optimizer step's loss and gradient.
     """
 
-    def __init__(self, config, monkeypatch, policy=None, ranks=1, lr=0.1):
+    def __init__(self, config, monkeypatch, policy=None, ranks=1, lr=0.1, kind=Ranks):
         guard.check_start(config)
         self.policy = policy or Policy()
         self.store = Store(self.policy.table.dtype)
@@ -319,7 +319,7 @@ class Training:
             monkeypatch.setattr(transfer_queue, name, getattr(self.store, name))
         ours = config.trainer.v1.trainer_mode.startswith("entropo_")
         self.trainer = (Ours if ours else Stock)(config)
-        self.trainer.ranks = self.ranks = Ranks(self.policy, config, ranks, lr)
+        self.trainer.ranks = self.ranks = kind(self.policy, config, ranks, lr)
         self.trainer._setup()
 
     def step(self, rows):

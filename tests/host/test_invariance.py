@@ -8,6 +8,7 @@ import random
 import harness
 import pytest
 import torch
+from processes import Processes
 from verl.trainer.ppo.core_algos import compute_policy_loss_kl_cov
 
 from entropo_plugin.host.worker import SELECTED
@@ -67,11 +68,11 @@ def recipe(method):
     return method.removesuffix("_centred").removesuffix("_old")
 
 
-def run(method, cut, monkeypatch, dtype=torch.float64):
+def run(method, cut, monkeypatch, dtype=torch.float64, kind=harness.Ranks):
     """One global step; returns what every cut must agree on."""
     leaves, ranks, shuffled = cut
     config = harness.configuration(f"+entropo={recipe(method)}", **WHOLE, **METHODS[method], **leaves)
-    training = harness.Training(config, monkeypatch, harness.Policy(dtype=dtype), ranks, lr=1.0)
+    training = harness.Training(config, monkeypatch, harness.Policy(dtype=dtype), ranks, 1.0, kind)
     rows = rollout(dtype)
     random.Random(7).shuffle(rows) if shuffled else None
     metrics = training.step(rows)
@@ -107,7 +108,14 @@ def test_no_cut_changes_anything(method, cut, uncut, monkeypatch):
     assert advantages.keys() == advantages_too.keys()
     for key in advantages:
         torch.testing.assert_close(advantages[key], advantages_too[key], rtol=1e-12, atol=1e-14)
-    assert len(whole.ranks.losses) == 2 and whole.ranks.losses == pytest.approx(other.ranks.losses, rel=1e-10)
+    agree(whole, metrics, other, metrics_too)
+
+
+def agree(whole, metrics, other, metrics_too, absolute=1e-12):
+    """Both updates' losses and gradients, and all our metrics."""
+    assert len(whole.ranks.losses) == 2 and whole.ranks.losses == pytest.approx(
+        other.ranks.losses, rel=1e-10, abs=absolute
+    )
     for one, two in zip(whole.ranks.gradients, other.ranks.gradients, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-13)
     ours = {name: value for name, value in metrics.items() if name.startswith("entropo/")}
@@ -123,6 +131,15 @@ def test_in_single_precision_too(method, cut, monkeypatch):
     assert whole.ranks.losses == pytest.approx(other.ranks.losses, rel=1e-5, abs=1e-6)
     for one, two in zip(whole.ranks.gradients, other.ranks.gradients, strict=True):
         assert float((one - two).abs().max()) < 1e-6 * float(one.abs().max().clamp(min=1))
+
+
+@pytest.mark.parametrize("cut", ["two_ranks", "shuffled_dynamic_two_ranks"])
+@pytest.mark.parametrize("method", ["repo_r_clip_cov", "adapo_kl_cov"])
+def test_verls_worker_on_two_processes_gives_the_same(method, cut, uncut, monkeypatch):
+    whole, chosen, _, metrics = uncut(method, monkeypatch)
+    other, chosen_too, _, metrics_too = run(method, CUTS[cut], monkeypatch, kind=Processes)
+    assert chosen == chosen_too
+    agree(whole, metrics, other, metrics_too, absolute=1e-7)  # verl reports losses in fp32
 
 
 @pytest.mark.parametrize("loss", ["clip_cov", "kl_cov"])

@@ -8,7 +8,8 @@ import entropo_plugin
 ROOT = Path(__file__).resolve().parent.parent / "entropo_plugin"
 ALLOWED = {
     "keys": set(),
-    "config": {"keys"},
+    "config": {"contradictions", "keys"},
+    "contradictions": {"config", "keys"},
     "objectives": {"config"},
     "control": {"config"},
     "monitor": {"config"},

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from entropo_plugin.config import Target
 from entropo_plugin.control.laws import LAWS, Options
-from entropo_plugin.control.targets import TargetTracker
+from entropo_plugin.control.targets import TargetTracker, plausible
+
+# The widest bound of any coefficient in config.py, KL-Cov's beta.
+LARGEST = 1e3
+OPEN_LOOP = ("fixed", "annealed")
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ class Controller:
     def step(self, entropy: float | None) -> Move | None:
         """Take one step's token-mean entropy (nats) and move the coefficient for the next step.
 
-        A measurement that is missing or not finite moves nothing and is counted in ``skipped``.
+        A measurement that is missing, or that no model can have, moves nothing and is counted in ``skipped``.
         """
-        if entropy is None or not math.isfinite(entropy):
+        if entropy is None or not plausible(entropy):
             self.skipped += 1
             return None
         target, used = self.target.observe(entropy), self.coefficient
@@ -59,7 +62,15 @@ class Controller:
         return Move(used, self.coefficient, entropy, target, self._at_bound())
 
     def _at_bound(self) -> bool:
+        """Whether the law has nothing left to give; a coefficient that follows no entropy is never at a bound."""
+        if self.law in OPEN_LOOP:
+            return False
         return abs(self.coefficient) >= self.high or (not self.options.signed and self.coefficient <= self.low)
+
+    def _bounded(self, coefficient: float) -> float:
+        if self.law in OPEN_LOOP:
+            return coefficient
+        return min(self.high, max(-self.high if self.options.signed else self.low, coefficient))
 
     def state_dict(self) -> dict[str, Any]:
         """State as plain JSON values; floats survive JSON bit for bit."""
@@ -73,8 +84,15 @@ class Controller:
         } | ({"memory": memory()} if memory else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where :meth:`state_dict` left off."""
-        self.coefficient = float(state["coefficient"])
+        """Continue where :meth:`state_dict` left off; a coefficient beyond the present bounds is moved to the nearest.
+
+        Raises:
+            ValueError: a coefficient that no setting allows, or an initial entropy that no model has.
+        """
+        coefficient = float(state["coefficient"])
+        if not abs(coefficient) <= LARGEST:
+            raise ValueError(f"coefficient={coefficient:g}: no setting allows more than {LARGEST:g}")
+        self.coefficient = self._bounded(coefficient)
         self.steps, self.skipped = int(state["steps"]), int(state["skipped"])
         self.target.load_state_dict(state["target"])
         if "memory" in state:

@@ -7,6 +7,14 @@ from typing import Any
 from entropo_plugin.config import Target
 from entropo_plugin.control.schedules import scheduled
 
+# nats; a vocabulary of e^100 tokens. Rounding can leave an entropy a little below 0.
+LARGEST_ENTROPY = 100.0
+
+
+def plausible(entropy: float | None) -> bool:
+    """Whether a model can have this token-mean entropy (nats): finite, in [-1, 100]."""
+    return entropy is not None and -1 <= entropy <= LARGEST_ENTROPY
+
 
 class TargetTracker:
     """Turns the settings of a target and the first measured entropy into a number.
@@ -37,5 +45,13 @@ class TargetTracker:
         return {"initial": self.initial, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.initial = None if state["initial"] is None else float(state["initial"])
+        """Continue where :meth:`state_dict` left off.
+
+        Raises:
+            ValueError: ``initial`` is no entropy of a model.
+        """
+        initial = None if state["initial"] is None else float(state["initial"])
+        if initial is not None and not plausible(initial):
+            raise ValueError(f"initial={initial:g}: no entropy of a model, in nats per token")
+        self.initial = initial
         self.steps = int(state.get("steps", 0))

@@ -13,11 +13,11 @@ from entropo_plugin.demo.outcome import Outcome, curve, table, write_summary
 from entropo_plugin.demo.process import TrainingFailed, train
 
 OBJECTIVES = {
-    "repo_r": ["+entropo=repo_r", "entropo.repo.zeta.initial=0.05", "entropo.repo.zeta.high=0.3"],
+    "repo_r": ["+entropo=repo_r", "entropo.repo.zeta.initial=0.1", "entropo.repo.zeta.high=0.5"],
     "repo_neutral": ["+entropo=repo_neutral", "entropo.target.fraction=0.8"],
     "repo_d": ["+entropo=repo_d", "entropo.repo.zeta.initial=1"],
 }
-SAMPLES = 64
+SAMPLES = 32
 LABELS = {"repo_r": "REPO-R", "repo_d": "REPO-D", "repo_neutral": "model-based REPO"}
 DEFAULT = ["repo_r", "repo_neutral"]
 
@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the demo; 0 when both trainings finished."""
     started, out = time.monotonic(), options.out.resolve()
     _check(options)
-    print(f"The task: write three digits whose sum is N. Everything goes to {out}\n", flush=True)
+    print("The task: write three digits whose sum is N. Trained on N = 12 to 15, tested on 10 to 19.\n")
+    print(f"Everything goes to {out}\n", flush=True)
     _make_task(out / "task", options.seed)
     try:
         outcomes = [_train("stock GRPO", out / "grpo", ["algorithm.adv_estimator=grpo", "+entropo=monitor"], options)]
@@ -119,7 +120,7 @@ def _show(out: Path, outcomes: list[Outcome], options: argparse.Namespace, secon
         entropy = curve(out / name, "entropo/entropy/token_mean")
         runs[outcome.name] = {"entropy": entropy, "reward": curve(out / name, "critic/score/mean")}
         runs[outcome.name]["target"] = curve(out / name, "entropo/target")
-    title = "Write three digits whose sum is N: 73 or 75 right answers per prompt"
+    title = "Write three digits whose sum is N: dozens of right answers per prompt"
     picture = draw_curves(runs, out / "demo.png", title)
     summary = write_summary(out, outcomes, options.seed)
     print(f"\n{table(outcomes)}\n", flush=True)

@@ -52,13 +52,12 @@ def check_start(config: Any) -> None:
 def preview_resume(config: Any, chosen: Any) -> None:
     """Refuse a saved state that does not fit while nothing runs yet, where the driver can see the checkpoint."""
 
-    from entropo_plugin.host.checkpoint import NAME, read_state, resumed_folder
+    from entropo_plugin.host.checkpoint import NAME, restore, resumed_folder
     from entropo_plugin.host.run import Run
 
     folder = resumed_folder(config)
-    state = read_state(folder) if folder else None
-    if state is not None:
-        Run(chosen).load_state_dict(state, os.path.join(str(folder), NAME))
+    if folder and os.path.exists(os.path.join(folder, NAME)):
+        restore(Run(chosen), folder)
 
 
 def _check_installation(failures: dict[str, str]) -> None:

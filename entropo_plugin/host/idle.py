@@ -22,25 +22,9 @@ def _is(name: str, value: float) -> Callable[[Metrics], bool]:
     return lambda metrics: metrics.get(name) == value
 
 
-def _stuck(name: str) -> Callable[[Metrics], bool]:
-    """At its bound, and moved or not by this step's law, the coefficient stays what it was."""
-    at, following = f"entropo/{name}_at_bound", f"entropo/{name}_next"
-    return lambda metrics: metrics.get(at) == 1.0 and metrics.get(following) == metrics.get(f"entropo/{name}")
-
-
-BOUNDS = {
-    "zeta": "entropo.repo.zeta.high",
-    "clip_high": "entropo.adapo.clip_high.low, high",
-    "entropy_coeff": "entropo.entropy_coeff.high",
-}
-
-
 def signs(plan: Plan) -> dict[str, Sign]:
     """Everything that can go without effect under this plan, by name."""
     found = {}
-    for name, keys in BOUNDS.items():
-        cause = f"{name} sits at its bound, so entropy is no longer steered. Widen {keys}, or move entropo.target"
-        found[name] = Sign(_stuck(name), cause)
     found["shift"] = Sign(
         _is("entropo/shift", 0.0),
         f"{plan.estimator} changed no advantage: every reward of each prompt is equal, or the coefficient is 0. "

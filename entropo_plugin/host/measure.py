@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import transfer_queue as tq
+from torch import Tensor
 
 from entropo_plugin.host.native import exact_entropy
 from entropo_plugin.monitor import StepTokens, dynamics_metrics, precision_report, step_metrics
@@ -28,16 +29,23 @@ def step_tokens(batch: Any, limit: int, end: int | None) -> StepTokens:
     data = nested.to_padded_tensor()
     uid = list(data["uid"])
     responses = data["responses"][real]
-    last = responses[torch.arange(len(real)), (length - 1).clamp(min=0)]
     return StepTokens(
         response_mask=data["response_mask"][real],
         old_log_probs=data["old_log_probs"][real],
         responses=responses,
         response_length=length,
         uid=[str(uid[row]) for row in real],
-        truncated=(length >= limit) & (last != (-1 if end is None else end)),
+        truncated=(length >= limit) & (_last(responses, length) != (-1 if end is None else end)),
         **{name: data[name][real] for name in OPTIONAL if name in data},
     )
+
+
+def _last(responses: Tensor, length: Tensor) -> Tensor:
+    """``(batch,)`` last token of each response; -1 where it has none."""
+    if not responses.shape[1]:
+        return torch.full_like(length, -1)
+    found = responses.gather(1, (length - 1).clamp(min=0)[:, None])[:, 0]
+    return torch.where(length > 0, found, torch.full_like(found, -1))
 
 
 def measure(tokens: StepTokens, actor: Any) -> tuple[dict[str, float], str | None]:

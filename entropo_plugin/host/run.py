@@ -7,11 +7,12 @@ import math
 from typing import Any
 
 from entropo_plugin import __version__
-from entropo_plugin.config import ConfigError
+from entropo_plugin.config import ConfigError, shown
 from entropo_plugin.control import Move
 from entropo_plugin.host.coefficients import clip_high, controllers, ratio_bounds
 from entropo_plugin.host.idle import Idle
 from entropo_plugin.host.plan import Plan
+from entropo_plugin.host.state import misfits
 from entropo_plugin.monitor import ChangeTracker, RewardLaw
 
 logger = logging.getLogger("entropo_plugin")
@@ -96,7 +97,9 @@ class Run:
         """
         entropy = self.measured()
         self.entropy = entropy
-        metrics = {} if entropy is None else {"entropo/entropy/token_mean": entropy}
+        metrics = {}
+        if entropy is not None and math.isfinite(entropy):
+            metrics["entropo/entropy/token_mean"] = entropy
         metrics |= self.changes.observe(step, entropy, predicted)
         for name in self.controllers:
             metrics |= self._controlled(name, entropy, step)
@@ -129,7 +132,7 @@ class Run:
         move = self._pull if name == "pull" else controller.step(entropy)
         if move is None:
             logger.warning(
-                "entropo_plugin: step %d has no finite entropy (%s); %s stays %g.", step, entropy, name, used
+                "entropo_plugin: step %d has no usable entropy (%s); %s stays %g.", step, entropy, name, used
             )
             return metrics | {"entropo/skipped": float(controller.skipped)}
         metrics |= {"entropo/target": move.target, f"entropo/{name}_at_bound": float(move.at_bound)}
@@ -148,13 +151,18 @@ class Run:
             "law": self.law.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any], source: str) -> None:
-        """Continue from a saved state.
+    def load_state_dict(self, state: dict[str, Any], source: str, step: int | None = None) -> None:
+        """Continue from a saved state; everything is checked before anything is taken.
+
+        Args:
+            source: where the state comes from, for messages.
+            step: the checkpoint's own global step, which the state must share; None where it is not known.
 
         Raises:
-            ConfigError: the state was saved under another objective, law or format; names the key that accepts it.
+            ConfigError: the state was saved under another objective, law, format or step, or is damaged; names the key
+                that accepts it.
         """
-        differing = self._differences(state)
+        differing = self._differences(state, step)
         if differing and self.plan.settings.resume == "strict":
             raise ConfigError(
                 f"{source} does not fit this run: {'; '.join(differing)}. Restore those settings, or set "
@@ -163,40 +171,48 @@ class Run:
         if differing:
             logger.warning("entropo_plugin: controller starts anew, %s: %s.", source, "; ".join(differing))
             return
+        self._take(state)
+        for name, controller in self.controllers.items():
+            saved = state["controllers"][name]["coefficient"]
+            if controller.coefficient != saved:
+                logger.warning(
+                    "entropo_plugin: %s saved %s=%g, beyond the bounds of this run; it continues at %g.",
+                    source,
+                    name,
+                    saved,
+                    controller.coefficient,
+                )
+
+    def _take(self, state: dict[str, Any]) -> None:
         for name, controller in self.controllers.items():
             controller.load_state_dict(state["controllers"][name])
         self.changes.load_state_dict(state["changes"])
         self.law.load_state_dict(state["law"])
 
-    def _differences(self, state: dict[str, Any]) -> list[str]:
+    def _differences(self, state: dict[str, Any], step: int | None) -> list[str]:
         if state.get("format") != FORMAT:
-            return [f"its format is {state.get('format')!r}, this version reads {FORMAT}"]
-        pairs = {
+            return [f"its format is {shown(state.get('format'))}, this version reads {FORMAT}"]
+        pairs: dict[str, tuple[Any, Any]] = {
             "algorithm.adv_estimator": (state.get("estimator"), self.plan.estimator),
             "policy_loss.loss_mode": (state.get("loss"), self.plan.loss),
         }
         for name, controller in self.controllers.items():
             pairs[f"the law of {name}"] = (_law(state, name), controller.law)
-        found = [f"{name} was {old!r}, is {new!r}" for name, (old, new) in pairs.items() if old != new]
-        return found or _damage(state)
+        if step is not None:
+            pairs["the global step"] = (state.get("step"), step)
+        found = [f"{name} was {shown(old)}, is {new!r}" for name, (old, new) in pairs.items() if old != new]
+        return found or misfits(state, Run(self.plan).state_dict(0)) or self._refused(state)
+
+    def _refused(self, state: dict[str, Any]) -> list[str]:
+        """What a run like this one does not take, although its form is right; empty when all is taken."""
+        try:
+            Run(self.plan)._take(state)
+        except (KeyError, TypeError, ValueError) as error:
+            return [f"it lacks or garbles {error}"]
+        return []
 
 
 def _law(state: dict[str, Any], name: str) -> Any:
     saved = state.get("controllers")
     each = saved.get(name) if isinstance(saved, dict) else None
     return each.get("law") if isinstance(each, dict) else None
-
-
-def _damage(state: dict[str, Any]) -> list[str]:
-    """A state that cannot be continued from, said in words; empty when it can."""
-    numbers: list[Any] = []
-    try:
-        for each in state["controllers"].values():
-            numbers += [each["coefficient"], each["steps"], each["skipped"]]
-            numbers += [] if each["target"]["initial"] is None else [each["target"]["initial"]]
-        ChangeTracker().load_state_dict(state["changes"])
-        RewardLaw().load_state_dict(state["law"])
-    except (KeyError, TypeError, ValueError) as error:
-        return [f"it lacks or garbles {error}"]
-    good = all(isinstance(n, float | int) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
-    return [] if good else [f"it holds values that are not finite numbers: {numbers}"]

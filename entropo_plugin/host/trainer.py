@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from functools import partial
 from types import ModuleType
@@ -15,15 +14,14 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.utils.padding import response_to_nested
 
 from entropo_plugin.host import estimators
-from entropo_plugin.host.checkpoint import NAME, StateCallback, read_state, resumed_folder, write_state
+from entropo_plugin.host.alarms import Alarms
+from entropo_plugin.host.checkpoint import StateCallback, restore, resumed_folder, save_state
 from entropo_plugin.host.measure import measure, step_tokens, validation_score
 from entropo_plugin.host.native import checkpoint_hooks
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
 from entropo_plugin.host.shaping import mini_batches, select_tokens, shape_advantages
 from entropo_plugin.host.worker import PAYLOAD, SELECTED, entropo_loss
-
-logger = logging.getLogger("entropo_plugin")
 
 if TYPE_CHECKING:
     from verl.trainer.ppo.v1 import PPOTrainer as Host
@@ -49,12 +47,13 @@ class EntropoTrainer(Host):
         """Save and restore through verl's events where it has them, instead of around its methods."""
         self._hooked = checkpoint_hooks()
         if self._hooked:
-            self.checkpoint_callback = StateCallback(self.checkpoint_callback, self)  # type: ignore[assignment]
+            self.checkpoint_callback = StateCallback(self.checkpoint_callback, self.entropo)  # type: ignore[assignment]
 
     def _setup(self) -> None:
         super()._setup()
         actor = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
         self.actor_rollout_wg.set_loss_fn(partial(entropo_loss, config=actor))
+        self.alarms = Alarms(len(self.tokenizer), self.entropo.plan.settings.idle_steps)
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict) -> Any:
         batch = super()._compute_old_log_prob(batch, metrics)
@@ -118,6 +117,7 @@ class EntropoTrainer(Host):
         metrics.update(self._measure(batch))
         metrics.update(self.entropo.end_step(self.global_steps, metrics.get("entropo/dynamics/predicted")))
         self.entropo.report_idle(metrics)
+        self.alarms.look(self.global_steps, metrics)
         return batch
 
     def _measure(self, batch: Any) -> dict[str, float]:
@@ -135,26 +135,14 @@ class EntropoTrainer(Host):
         # before verl writes its marker: a checkpoint that can be resumed from always has our state
         if not self._hooked:
             folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
-            self.write_entropo_state(folder)
+            save_state(folder, self.entropo.state_dict(self.global_steps))
         super()._save_checkpoint()
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
         folder = resumed_folder(self.config) if self.global_steps and not self._hooked else None
         if folder:
-            self.read_entropo_state(folder)
-
-    def write_entropo_state(self, folder: str) -> None:
-        """Write the controllers' state into a checkpoint folder."""
-        write_state(folder, self.entropo.state_dict(self.global_steps))
-
-    def read_entropo_state(self, folder: str) -> None:
-        """Continue from the state in a checkpoint folder; without one the controllers start anew, with a warning."""
-        state = read_state(folder)
-        if state is not None:
-            self.entropo.load_state_dict(state, os.path.join(folder, NAME))
-        else:
-            logger.warning("entropo_plugin: %s has no %s; the controller starts anew.", folder, NAME)
+            restore(self.entropo, folder)
 
 
 SHAPED_FROM = ["advantages", "old_log_probs", "entropy", "response_mask"]
@@ -172,7 +160,7 @@ def _put(batch: Any, name: str, padded: torch.Tensor, mask: torch.Tensor) -> Any
 
 
 def _mean(values: torch.Tensor, mask: torch.Tensor) -> float:
-    mask = mask.bool()
+    mask = mask.bool() & values.isfinite()
     return float(values[mask].double().mean()) if mask.any() else 0.0
 
 

@@ -22,6 +22,7 @@ from entropo_plugin.objectives import repo_r, stand_in
 
 PAYLOAD = "entropo"
 SELECTED = "entropo_selected"
+BROKEN = "entropo/nonfinite/log_probs"
 
 
 def entropo_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None) -> Any:
@@ -39,7 +40,15 @@ def entropo_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp
         if "penalty" in payload:
             loss = loss + losses.penalty(model_output, data, config)
     shares = {name: token_share(marked, data) for name, marked in current.shares.items()}
-    return loss, found | metrics | shares
+    return loss, found | metrics | shares | {BROKEN: token_share(broken(model_output, data), data)}
+
+
+def broken(model_output: dict[str, Any], data: TensorDict) -> Tensor:
+    """``(batch, response)`` True where the current log-prob is NaN or infinite.
+
+    The losses bound the ratio, so that an infinite log-prob need not show in them.
+    """
+    return ~no_padding_2_padding(model_output["log_probs"].detach(), data).isfinite()
 
 
 def with_entropy_coeff(config: Any, payload: dict[str, Any]) -> Any:
@@ -82,8 +91,13 @@ def _like(padded: Tensor, original: Any) -> Tensor:
 
 
 def token_share(values: Tensor, data: TensorDict) -> Metric:
-    """Mean of ``(batch, response)`` values over the global mini-batch's response tokens, exact however it is cut."""
+    """Mean of ``(batch, response)`` values over the global mini-batch's response tokens, exact however it is cut.
+
+    A value that is not finite counts 0.
+    """
     mask = data["response_mask"]
     mask = mask.to_padded_tensor(0) if mask.is_nested else mask
-    share = (values * mask).sum() * data["dp_size"] / data["batch_num_tokens"]
+    kept = mask.bool() & values.isfinite()
+    total = torch.where(kept, values, torch.zeros_like(values)).sum()
+    share = total * data["dp_size"] / max(data["batch_num_tokens"], 1)
     return Metric(value=share, aggregation=AggregationType.SUM)

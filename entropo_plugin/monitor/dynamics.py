@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from entropo_plugin.monitor.line import RunningLine
+from entropo_plugin.monitor.line import LARGEST, RunningLine
 from entropo_plugin.monitor.tokens import StepTokens, flat, readable
 
 # EM (arXiv 2505.22617): the tokens of this top share have a thousand times the mean covariance, 3.112 against .003.
@@ -158,8 +158,10 @@ class ChangeTracker:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` left off."""
         self.line.load_state_dict(state["line"])
-        self.last = state["last"]
+        last = state["last"]
+        predicted = None if last is None or last["predicted"] is None else float(last["predicted"])
+        self.last = last and {"step": int(last["step"]), "entropy": float(last["entropy"]), "predicted": predicted}
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and abs(value) <= LARGEST else None

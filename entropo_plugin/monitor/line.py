@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+LARGEST = 1e25
+
 
 class RunningLine:
     """Least squares ``y = slope * x + intercept`` by Welford's updates; the state is JSON.
@@ -21,7 +23,9 @@ class RunningLine:
         self.mean_x = self.mean_y = self.xx = self.yy = self.xy = 0.0
 
     def add(self, x: float, y: float) -> None:
-        """Take one finite point."""
+        """Take one finite point; one larger than 1e25 is passed over, because its square would spoil all sums."""
+        if not max(abs(x), abs(y)) <= LARGEST:
+            return
         self.n += 1
         dx, dy = x - self.mean_x, y - self.mean_y
         self.mean_x += dx / self.n

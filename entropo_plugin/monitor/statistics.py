@@ -38,7 +38,8 @@ def step_metrics(tokens: StepTokens, threshold: float = 0.5) -> dict[str, float]
 
 
 def token_metrics(tokens: StepTokens) -> dict[str, float]:
-    """``entropo/tokens/count``, and ``nonfinite_share``: those with a NaN or an infinity in any field.
+    """``entropo/tokens/`` ``count``, ``nonfinite_share``: those with a NaN or an infinity in any field, and
+    ``truncated_share`` of the responses.
 
     Each other metric leaves out the tokens at which one of its own fields is not finite.
     """
@@ -47,6 +48,8 @@ def token_metrics(tokens: StepTokens) -> dict[str, float]:
     fine = readable(mask, tokens.old_log_probs, *(each for each in optional if each is not None))
     count = int(mask.sum())
     found = {"entropo/tokens/count": float(count)}
+    if tokens.truncated is not None and len(tokens.truncated):
+        found["entropo/tokens/truncated_share"] = float(tokens.truncated.double().mean())
     if count:
         found["entropo/tokens/nonfinite_share"] = 1 - int(fine.sum()) / count
     return found

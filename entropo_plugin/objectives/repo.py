@@ -37,13 +37,15 @@ def repo_r(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
     push = zeta * level
     raised = (advantage * (1 - push)).clamp(min=0)
     lowered = (advantage * (1 + push)).clamp(max=0)
-    return torch.where(advantage > 0, raised, torch.where(advantage < 0, lowered, torch.zeros_like(advantage)))
+    # what is neither above nor below 0 is 0, or a NaN that must not be hidden
+    return torch.where(advantage > 0, raised, torch.where(advantage < 0, lowered, advantage))
 
 
 def step_cost(advantage: Tensor, logp: Tensor, entropy: Tensor, mask: Tensor) -> Tensor:
     """Predicted first-order entropy loss of the step per unit of learning rate: ``mean(p * A * L)`` over the mask.
 
-    The sampled-token estimate of EPRL's theorem 1, ``-dH/eta``; accumulated in fp64.
+    The sampled-token estimate of EPRL's theorem 1, ``-dH/eta``; accumulated in fp64. Tokens at which a field is not
+    finite are left out, so that one broken response does not spoil the batch.
 
     Returns:
         A scalar; 0 when nothing is unmasked.
@@ -53,7 +55,7 @@ def step_cost(advantage: Tensor, logp: Tensor, entropy: Tensor, mask: Tensor) ->
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    kept = mask.bool()
+    kept = mask.bool() & values.isfinite()
     return torch.where(kept, values, torch.zeros_like(values)).sum() / kept.sum().clamp(min=1)
 
 

@@ -160,7 +160,7 @@ def positive_ceiling(logp: Tensor, advantage: Tensor, mask: Tensor) -> float:
     Clip-Cov reaches no token of a right answer when this is below its lower bound, for groups of 8 once
     ``mean(-log p) < 0.40`` nats with the published bound 1.
     """
-    kept = mask.bool()
+    kept = mask.bool() & logp.isfinite() & advantage.isfinite()
     if not kept.any():
         return 0.0
     gain, level = advantage[kept].double(), logp[kept].double()

@@ -30,7 +30,7 @@ def test_right_answers(answer, number, right):
 
 def test_every_prompt_has_dozens_of_right_answers():
     count = {n: sum(task.is_right(f"{i:03d}", n) for i in range(1000)) for n in task.NUMBERS}
-    assert count == {12: 73, 13: 75, 14: 75, 15: 73}
+    assert count == {10: 63, 11: 69, 12: 73, 13: 75, 14: 75, 15: 73, 16: 69, 17: 63, 18: 55, 19: 45}
 
 
 def test_the_tokenizer_is_one_token_a_character_and_closes_its_chat():
@@ -60,5 +60,6 @@ def test_the_data_are_what_verl_reads(tmp_path):
     task.write_data(tmp_path, seed=1, rows=64)
     train, test = (pandas.read_parquet(tmp_path / f"{name}.parquet") for name in ("train", "test"))
     assert len(train) == 64 and [row["ground_truth"] for row in test.reward_model] == [str(n) for n in task.NUMBERS]
-    assert test.prompt[0][0] == {"content": "12", "role": "user"}
+    assert test.prompt[0][0] == {"content": "10", "role": "user"}
+    assert {row["ground_truth"] for row in train.reward_model} == {"12", "13", "14", "15"}
     assert torch.tensor([len(p) for p in train.prompt]).eq(1).all()

@@ -1,0 +1,98 @@
+"""Two thousand steps of every law on inputs that no run should ever see."""
+
+import json
+import math
+import random
+
+import pytest
+
+from entropo_plugin.config import Anneal, Target
+from entropo_plugin.control import LAWS, Controller, Options
+
+STEPS, SEED = 2000, 7
+VOCABULARY = math.log(151_936)
+HOSTILE = [None, math.nan, math.inf, -math.inf, 0.0, -0.0, -1e-12, 1e-300, VOCABULARY, 1e6, 1e300, -1e300, -5.0]
+BOUNDS = {"zeta": (1e-3, 1e-4, 0.05, True), "clip_high": (0.28, 0.05, 5.0, False), "pull": (0.0, 0.0, 1.0, True)}
+LAWS_OF = {
+    "zeta": ("doubling", "pi", "fixed", "annealed"),
+    "clip_high": ("multiplicative", "additive", "pi", "fixed", "annealed"),
+    "pull": ("neutral",),
+}
+PAIRS = [(name, law) for name, laws in LAWS_OF.items() for law in laws]
+TARGETS = [
+    Target(),
+    Target(kind="value", value=0.5),
+    Target(kind="value", value=20.0),
+    Target(kind="value", value=0.0, schedule="cosine", hold=10, steps=500),
+    Target(fraction=2.0, schedule="power", start=3.0, steps=50, power=10.0),
+]
+
+
+def controller(law, coefficient="zeta", target=TARGETS[0]):
+    initial, low, high, signed = BOUNDS[coefficient]
+    options = Options(signed=signed, anneal=Anneal(kind="cosine", end=high, hold=100, steps=500))
+    return Controller(law, initial, low, high, target, options)
+
+
+def reload(old, fresh):
+    fresh.load_state_dict(json.loads(json.dumps(old.state_dict(), allow_nan=False)))
+    return fresh
+
+
+def draw(chance):
+    return chance.choice(HOSTILE) if chance.random() < 0.3 else chance.lognormvariate(0, 2)
+
+
+def test_every_law_is_soaked():
+    assert {law for _, law in PAIRS} == set(LAWS)
+
+
+@pytest.mark.parametrize(("coefficient", "law"), PAIRS)
+@pytest.mark.parametrize("target", TARGETS, ids=lambda each: f"{each.kind}-{each.schedule}-{each.value}")
+def test_any_input_leaves_it_in_bounds_and_resumable(coefficient, law, target):
+    chance, low, high = random.Random(SEED), *BOUNDS[coefficient][1:3]
+    run, resumed, skipped = controller(law, coefficient, target), controller(law, coefficient, target), 0
+    for _ in range(STEPS):
+        entropy = draw(chance)
+        resumed = reload(resumed, controller(law, coefficient, target))
+        move, other = run.step(entropy), resumed.step(entropy)
+        assert move == other and run.state_dict() == resumed.state_dict()
+        skipped += move is None
+        assert abs(run.coefficient) <= high
+        assert BOUNDS[coefficient][3] or law in ("fixed", "annealed") or run.coefficient >= low
+        if move is not None:
+            assert 0 <= move.target <= 200 and math.isfinite(move.target)
+    assert (run.steps, run.skipped) == (STEPS - skipped, skipped)
+    assert skipped > 100
+
+
+@pytest.mark.parametrize("law", ["doubling", "pi", "neutral"])
+def test_after_two_hundred_broken_steps_it_steers_again(law):
+    """A plant that loses 0.02 nats a step and gains what zeta pushes; the fault comes while it is held."""
+    run, entropy, held = controller(law, target=Target(kind="value", value=1.0)), 1.0, []
+    run.high = 1.0 if law == "neutral" else run.high
+    for step in range(1200):
+        before = run.coefficient
+        run.step(entropy if not 500 <= step < 700 else math.nan)
+        assert 500 > step or step >= 700 or run.coefficient == before
+        entropy = min(5.0, max(0.0, entropy - 0.02 + (1 if law == "neutral" else 4) * run.coefficient))
+        held.append(entropy)
+    assert run.skipped == 200
+    assert max(abs(each - 1.0) for each in held[300:500]) < 0.4
+    assert max(abs(each - 1.0) for each in held[900:]) < 0.4
+
+
+@pytest.mark.parametrize("law", ["doubling", "multiplicative", "additive", "pi"])
+def test_a_target_out_of_reach_holds_the_bound_says_so_and_lets_go_at_once(law):
+    coefficient = "zeta" if law == "doubling" else "clip_high"
+    run = controller(law, coefficient, Target(kind="value", value=5.0))
+    moves = [run.step(1.0) for _ in range(300)]
+    assert run.coefficient == run.high and all(move.at_bound for move in moves[50:])
+    back = [run.step(9.0) for _ in range(3)]
+    assert back[-1].following < run.high
+
+
+@pytest.mark.parametrize("law", ["fixed", "annealed"])
+def test_a_coefficient_that_follows_no_entropy_is_at_no_bound(law):
+    run = controller(law)
+    assert not any(run.step(1.0).at_bound for _ in range(1000))

@@ -141,18 +141,18 @@ def resumed_folder(config: Any) -> str | None:
 class StateCallback:
     """Our state through verl's own checkpoint events, where it has them; the user's callback keeps all of its own."""
 
-    def __init__(self, users: Any, trainer: Any):
-        self.users, self.trainer = users, trainer
+    def __init__(self, users: Any, run: Run):
+        self.users, self.run = users, run
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.users, name)
 
     def on_before_save(self, **event: Any) -> None:
         """Before verl writes its marker: a checkpoint that can be resumed from always has our state."""
-        self.trainer.write_entropo_state(event["checkpoint_dir"])
+        save_state(event["checkpoint_dir"], self.run.state_dict(event["global_step"]))
         self.users.on_before_save(**event)
 
     def on_load(self, **event: Any) -> None:
         """After verl has restored its own state."""
-        self.trainer.read_entropo_state(event["checkpoint_dir"])
+        restore(self.run, event["checkpoint_dir"])
         self.users.on_load(**event)

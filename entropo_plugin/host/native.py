@@ -30,6 +30,13 @@ def exact_entropy() -> bool:
     return entropy_from_logits(torch.zeros(1, 2, dtype=torch.bfloat16)).dtype == torch.float32
 
 
+def fed_estimators() -> set[str]:
+    """Estimators to which verl's V1 trainers hand inputs of their own (patches/0001); empty on a stock verl."""
+    from verl.trainer.ppo.v1 import trainer_base
+
+    return {str(getattr(name, "value", name)) for name in getattr(trainer_base, "ADV_ESTIMATOR_FIELDS", ())}
+
+
 def own_names() -> set[str]:
     """Those of our estimators and losses that verl has under the same name (patches/0005, 0006)."""
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY

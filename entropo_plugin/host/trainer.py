@@ -51,7 +51,7 @@ class EntropoTrainer(Host):
         """Save and restore through verl's events where it has them, instead of around its methods."""
         self._hooked = checkpoint_hooks()
         if self._hooked:
-            self.checkpoint_callback = StateCallback(self.checkpoint_callback, self)  # type: ignore[assignment]
+            self.checkpoint_callback = StateCallback(self.checkpoint_callback, self.entropo)  # type: ignore[assignment]
 
     def prepare(self, config: Any) -> None:
         """Everything of ours that needs the configuration alone."""
@@ -159,22 +159,14 @@ class EntropoTrainer(Host):
         # before verl writes its marker: a checkpoint that can be resumed from always has our state
         if not self._hooked:
             folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
-            self.write_entropo_state(folder)
+            save_state(folder, self.entropo.state_dict(self.global_steps))
         super()._save_checkpoint()
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
         folder = resumed_folder(self.config) if self.global_steps and not self._hooked else None
         if folder:
-            self.read_entropo_state(folder)
-
-    def write_entropo_state(self, folder: str) -> None:
-        """Write the controllers' state into a checkpoint folder."""
-        save_state(folder, self.entropo.state_dict(self.global_steps))
-
-    def read_entropo_state(self, folder: str) -> None:
-        """Continue from the state in a checkpoint folder; without one the controllers start anew, with a warning."""
-        restore(self.entropo, folder)
+            restore(self.entropo, folder)
 
 
 SHAPED_FROM = ["advantages", "old_log_probs", "entropy", "response_mask"]

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
@@ -67,6 +68,9 @@ def test_each_command_does_what_the_page_says(words, tmp_path, monkeypatch, caps
         "entropo demo": check_arguments,
         "entropo report --watch": check_arguments,
     }[kind(words)]
+    monkeypatch.setitem(
+        POLICY_LOSS_REGISTRY, "preserved", None
+    )  # docs/extending.md: a plugin of the reader's brings it
     check(words, capsys)
 
 

@@ -7,7 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 
-from entropo_plugin.host import estimators, losses, native
+from entropo_plugin.config import ConfigError
+from entropo_plugin.host import combinations, estimators, losses, native
 from entropo_plugin.host.checkpoint import NAME, StateCallback
 from entropo_plugin.host.plan import concerns
 
@@ -69,20 +70,26 @@ class Users(CheckpointCallback):
         self.events.append("load")
 
 
-def test_our_state_goes_through_verls_events_beside_the_users_callback(tmp_path):
-    done = []
-    trainer = SimpleNamespace(
-        write_entropo_state=lambda folder: done.append(("write", folder)),
-        read_entropo_state=lambda folder: done.append(("read", folder)),
+def run_with(state):
+    settings = SimpleNamespace(resume="strict")
+    seen = []
+    run = SimpleNamespace(
+        plan=SimpleNamespace(settings=settings),
+        state_dict=lambda step: {**state, "step": step},
+        load_state_dict=lambda found, source, step: seen.append((found, step)),
     )
-    users = Users()
-    callback = StateCallback(users, trainer)
-    event = {"trainer": trainer, "global_step": 2, "checkpoint_dir": str(tmp_path)}
+    return run, seen
+
+
+def test_our_state_goes_through_verls_events_beside_the_users_callback(tmp_path):
+    users, (run, seen) = Users(), run_with({"zeta": 0.5})
+    callback = StateCallback(users, run)
+    event = {"trainer": None, "global_step": 2, "checkpoint_dir": str(tmp_path / "global_step_2")}
     callback.on_before_save(**event)
     callback.on_save(**event, async_save=False)
     callback.on_load(**event)
     assert users.events == ["before", "save", "load"]
-    assert done == [("write", str(tmp_path)), ("read", str(tmp_path))]
+    assert seen == [({"zeta": 0.5, "step": 2}, 2)]
 
 
 @pytest.mark.parametrize("hooked", [False, True])
@@ -91,14 +98,15 @@ def test_the_trainer_writes_its_state_once(hooked, tmp_path):
 
     class Base:
         def _save_checkpoint(self):
-            self.checkpoint_callback.on_before_save(checkpoint_dir=str(tmp_path / "global_step_3"))
+            event = {"global_step": self.global_steps, "checkpoint_dir": str(tmp_path / "global_step_3")}
+            self.checkpoint_callback.on_before_save(**event)
 
     trainer = object.__new__(type("Trainer", (EntropoTrainer, Base), {"_hooked": hooked}))
     trainer.config = SimpleNamespace(trainer=SimpleNamespace(default_local_dir=str(tmp_path)))
     trainer.global_steps, written = 3, []
     trainer.entropo = SimpleNamespace(state_dict=lambda step: written.append(step) or {"step": step})
     users = Users()
-    trainer.checkpoint_callback = StateCallback(users, trainer) if hooked else users
+    trainer.checkpoint_callback = StateCallback(users, trainer.entropo) if hooked else users
     trainer._save_checkpoint()
     assert written == [3] and (tmp_path / "global_step_3" / NAME).exists()
 
@@ -110,3 +118,12 @@ def test_a_run_that_names_verls_own_is_not_ours(mode, node, expected, monkeypatc
     monkeypatch.setattr("entropo_plugin.host.plan.own_names", lambda: {"repo_r"})
     run = {"algorithm": {"adv_estimator": "repo_r"}, "trainer": {"v1": {"trainer_mode": mode}}}
     assert concerns(OmegaConf.create(run | node)) is expected
+
+
+def test_a_refusal_ends_where_verl_feeds_the_estimator(monkeypatch):
+    config = OmegaConf.create({"algorithm": {"adv_estimator": "remax"}})
+    monkeypatch.setattr(combinations, "fed_estimators", set)
+    with pytest.raises(ConfigError, match="remax needs reward_baselines"):
+        combinations.check_combination(config)
+    monkeypatch.setattr(combinations, "fed_estimators", lambda: {"remax"})
+    combinations.check_combination(config)

@@ -71,6 +71,7 @@ import verl
 from entropo_plugin.host import native
 print(verl.__path__[0])
 print(native.cpu_platform(), native.checkpoint_hooks(), native.exact_entropy(), sorted(native.own_names()))
+print(sorted(native.fed_estimators()))
 from entropo_plugin.host.hooks import failures
 assert not failures, failures
 """
@@ -79,10 +80,11 @@ assert not failures, failures
 def test_our_workarounds_step_aside(stock, patched):
     said = {}
     for folder in (stock, patched):
-        where, said[folder] = python(folder, ASIDE)[-2:]
+        where, *said[folder] = python(folder, ASIDE)[-3:]
         assert where == str(folder / "verl")
-    assert said[stock] == "False False False []"
-    assert said[patched] == "True True True ['adapo', 'repo_r']"
+    assert said[stock] == ["False False False []", "[]"]
+    fed = ["gdpo", "optimal_token_baseline", "remax", "tir_optimal_token_baseline"]
+    assert said[patched] == ["True True True ['adapo', 'repo_r']", str(fed)]
 
 
 STATE = """
@@ -103,7 +105,7 @@ trainer.config = OmegaConf.create({"actor_rollout_ref": {"actor": {}}, "trainer"
     "default_local_dir": folder, "default_hdfs_dir": None, "resume_mode": "auto", "del_local_ckpt_after_load": False}})
 trainer.entropo = SimpleNamespace(
     state_dict=lambda step: seen.append(("saved", step, os.path.exists(marker))) or {"step": step},
-    load_state_dict=lambda state, source: seen.append(("loaded", state["step"], os.path.basename(source))))
+    load_state_dict=lambda state, source, step: seen.append(("loaded", step, os.path.basename(source))))
 trainer._join_checkpoint_events()
 trainer._save_checkpoint()
 trainer._load_checkpoint()

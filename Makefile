@@ -1,6 +1,7 @@
 # make demo   train twice on this machine, stock GRPO and REPO-R, and show what differs
-# make test   everything: lint, unit tests, verl for real
-# Both make the environment that they need by themselves, once, in .venv.
+# make test   everything: lint, the documentation, unit tests, verl for real
+# make docs   the documentation, in docs/_build/html
+# Each makes the environment that it needs by itself, once, in .venv or docs/_build/venv.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -13,15 +14,15 @@ UNWANTED = torchvision torchaudio torchcodec triton
 SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js')
 DEMO_ARGS ?=
 
-.PHONY: demo test lint unit e2e browser bench fuzz contract clean
+.PHONY: demo test lint docs unit patches e2e browser bench fuzz contract clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/entropo demo $(DEMO_ARGS)
 
-test: lint unit e2e
+test: lint docs unit patches e2e
 
 unit: $(VENV)/.installed $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m "not e2e and not browser"
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m "not e2e and not browser and not patches"
 
 e2e: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/pytest -m e2e --durations=0 -v
@@ -39,10 +40,24 @@ $(VENV)/verl-0.9.0: $(VENV)/.host
 	$(PIP) install -q --no-deps --upgrade --target $@ "verl==0.9.0"
 	touch $@
 
+# Every patch in patches/ before and after, all together, and our own tests on the patched verl: minutes.
+patches: $(VENV)/.installed $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m patches
+
 lint: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# -W: a warning fails the build; --keep-going: but only after all of them have been said
+docs: docs/_build/venv/.installed
+	docs/_build/venv/bin/sphinx-build -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+docs/_build/venv/.installed: docs/requirements.txt
+	$(PYTHON) -m venv docs/_build/venv
+	docs/_build/venv/bin/python -m pip --disable-pip-version-check install -q -r docs/requirements.txt
+	touch $@
 
 browser: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/pytest -m browser
@@ -69,4 +84,4 @@ $(VENV)/.host: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .build dist
+	rm -rf $(VENV) .build dist docs/_build

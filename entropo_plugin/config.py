@@ -261,6 +261,17 @@ class EntropyCoeff:
 
 
 @dataclass(frozen=True)
+class Monitor:
+    """What is written beside the metrics."""
+
+    tokens: int = key(
+        0, "tokens a step, those that cost most entropy, written to tokens.jsonl with their text", low=0, high=10_000
+    )
+    tokens_megabytes: int = key(50, "largest size of that file; then the oldest steps go", unit="MB", low=1, high=500)
+    folder: str | None = key(None, "folder of that file; null: beside verl's log (docs/report.md)", optional=True)
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole node ``entropo:``."""
 
@@ -279,6 +290,7 @@ class Settings:
     idle_steps: int = key(
         20, "steps without effect after which a method is reported; 0: never", unit="steps", low=0, high=10**7
     )
+    monitor: Monitor = group(Monitor)
     host: str = key(
         "auto",
         "auto: verl's own devices; cpu: our CPU host, for machines without an accelerator",

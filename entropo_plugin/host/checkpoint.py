@@ -136,3 +136,23 @@ def resumed_folder(config: Any) -> str | None:
             "number of the newest whole global_step_N into it, or set trainer.resume_mode=resume_path and "
             "trainer.resume_from_path."
         ) from error
+
+
+class StateCallback:
+    """Our state through verl's own checkpoint events, where it has them; the user's callback keeps all of its own."""
+
+    def __init__(self, users: Any, run: Run):
+        self.users, self.run = users, run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.users, name)
+
+    def on_before_save(self, **event: Any) -> None:
+        """Before verl writes its marker: a checkpoint that can be resumed from always has our state."""
+        save_state(event["checkpoint_dir"], self.run.state_dict(event["global_step"]))
+        self.users.on_before_save(**event)
+
+    def on_load(self, **event: Any) -> None:
+        """After verl has restored its own state."""
+        restore(self.run, event["checkpoint_dir"])
+        self.users.on_load(**event)

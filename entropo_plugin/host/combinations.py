@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from entropo_plugin.config import ESTIMATORS, ConfigError
+from entropo_plugin.host.native import fed_estimators
 
 LOSS = "actor_rollout_ref.actor.policy_loss"
 
@@ -39,7 +40,7 @@ def check_combination(config: Any) -> None:
 
 
 def _check_fed(name: str, config: Any) -> None:
-    if name in UNFED:
+    if name in UNFED and name not in fed_estimators():
         raise ConfigError(
             f"algorithm.adv_estimator={name} needs {UNFED[name]}, which verl's V1 trainers do not hand to an "
             "estimator: it would stop in the first step. Set another algorithm.adv_estimator, such as grpo or rloo."

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from entropo_plugin.config import ESTIMATORS, Repo
+from entropo_plugin.host.native import beside
 from entropo_plugin.objectives import drop_small, group_advantage, leave_one_out
 
 _batch: ContextVar[tuple[Repo, Sequence[str] | None]] = ContextVar("entropo_batch", default=(Repo(), None))
@@ -74,6 +75,7 @@ def last_outputs(keys: Sequence[str] | None, rows: int) -> tuple[list[int], list
 
 
 def register_estimators(core_algos: ModuleType) -> None:
-    """Register under our names; registering the same function again is accepted by verl."""
+    """Register under our names; an estimator of verl's own with such a name stays in force outside our trainer."""
+    registry = core_algos.ADV_ESTIMATOR_REGISTRY
     for name in ESTIMATORS:
-        core_algos.register_adv_est(name)(repo_base)
+        registry[name] = beside(repo_base, registry.get(name), lambda: _batch.get(None) is not None)

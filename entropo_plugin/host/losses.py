@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from entropo_plugin.config import ConfigError
-from entropo_plugin.objectives import adapo, clip_cov, clip_sides, kl_cov, kl_penalty, micro_band, micro_top
+from entropo_plugin.host.native import beside
+from entropo_plugin.objectives import adapo, clip_cov, kl_cov, kl_penalty, micro_band, micro_top
 
 
 @dataclass
@@ -61,11 +62,8 @@ def adapo_loss(
     rollout_is_weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """ADAPO with this step's bounds; all arguments ``(batch, response)``, normalised by verl's ``agg_loss``."""
-    current = _current("adapo")
-    bounds = dict(current.payload["adapo"])
+    bounds = dict(_current("adapo").payload["adapo"])
     loss = adapo(log_prob, old_log_prob, advantages, response_mask, weight=rollout_is_weights, **bounds)
-    sides = clip_sides(log_prob, old_log_prob, advantages, response_mask, **bounds)
-    current.shares |= {f"entropo/clip/{name}": beyond for name, beyond in sides.items()}
     return _aggregate(loss, response_mask, loss_agg_mode, config), {}
 
 
@@ -144,13 +142,14 @@ def _aggregate(loss: Tensor, mask: Tensor, mode: str, config: Any) -> Tensor:
 
 
 def register_losses(core_algos: ModuleType) -> None:
-    """Register under our names; verl's own ``clip_cov``, ``kl_cov`` and ``vanilla`` are never replaced."""
+    """Register under our names; a loss of verl's own with such a name stays in force outside our trainer."""
     for name, loss in (
         ("adapo", adapo_loss),
         ("entropo_clip_cov", clip_cov_loss),
         ("entropo_kl_cov", kl_cov_loss),
     ):
-        core_algos.register_policy_loss(name)(loss)
+        verls = core_algos.POLICY_LOSS_REGISTRY.get(name)
+        core_algos.register_policy_loss(name)(beside(loss, verls, lambda: _step.get() is not None))
 
 
 def padded(nested: Tensor, width: int) -> Tensor:

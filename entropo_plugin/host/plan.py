@@ -9,9 +9,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse, shown
+from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse
 from entropo_plugin.host import verl_keys
 from entropo_plugin.host.combinations import check_combination
+from entropo_plugin.host.native import exact_entropy, own_names
+from entropo_plugin.keys import shown
 
 ACTOR = "actor_rollout_ref.actor"
 BOUNDS = {"repo_r": (1e-4, 0.05), "repo_d": (1e-3, 10.0)}
@@ -41,9 +43,11 @@ def concerns(config: Any) -> bool:
 
 def _asked(config: Any) -> str | None:
     """The first setting that names an objective of ours, as the user would write it."""
+    ours = mode(config) in TRAINER_MODES or get(config, "entropo") is not None
     for path, names in (("algorithm.adv_estimator", ESTIMATORS), (f"{ACTOR}.policy_loss.loss_mode", LOSSES)):
-        if get(config, path) in names:
-            return f"{path}={get(config, path)}"
+        name = get(config, path)
+        if name in names and (ours or name not in own_names()):
+            return f"{path}={name}"
     return None
 
 
@@ -170,7 +174,8 @@ class Plan:
                 f"{named} cannot act with one optimizer step per rollout batch, "
                 f"where the ratio is 1. Set {ACTOR}.ppo_mini_batch_size below data.train_batch_size."
             )
-        if mode(config) in TRAINER_MODES and not get(config, f"{ACTOR}.entropy_from_logits_with_chunking", False):
+        chunked = get(config, f"{ACTOR}.entropy_from_logits_with_chunking", False)
+        if mode(config) in TRAINER_MODES and not chunked and not exact_entropy():
             found.append(
                 f"{ACTOR}.entropy_from_logits_with_chunking=false: with bf16 logits verl's entropy is off by 0.03 to "
                 "0.06 nats rms per token. Set it to true for fp32 entropy."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from entropo_plugin.host.run import Run
+from entropo_plugin.monitor import StepTokens
 from entropo_plugin.objectives import (
     bound_beta,
     covariance,
@@ -57,6 +59,18 @@ def _shaped(data: Batch, run: Run, metrics: dict[str, float]) -> Tensor:
     beta = bound_beta(wanted, base, level, mask, about.share)
     metrics["entropo/beta_neutral"] = float(beta)
     return repo_neutral(base, level, beta)
+
+
+def preview(tokens: StepTokens, run: Run) -> StepTokens:
+    """The step with the advantages that the loss receives at its first update.
+
+    REPO-R with the current log-probs shapes them in the loss; there the current policy is still pi_old.
+    """
+    if not run.plan.shapes_in_loss or tokens.advantages is None:
+        return tokens
+    repo = run.plan.settings.repo
+    level = stand_in(tokens.old_log_probs, tokens.entropy if repo.center else None, repo.logp_floor)
+    return replace(tokens, advantages=repo_r(tokens.advantages, level, run.coefficient("zeta")))
 
 
 def select_tokens(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from entropo_plugin.config import shown
+from entropo_plugin.keys import shown
 
 LARGEST_COUNT = 2**53
 # No entropy, coefficient or sum of squares of a real run comes near it.

@@ -15,12 +15,17 @@ from verl.workers.utils.padding import response_to_nested
 
 from entropo_plugin.host import estimators
 from entropo_plugin.host.alarms import Alarms
-from entropo_plugin.host.checkpoint import restore, resumed_folder, save_state
-from entropo_plugin.host.measure import measure, step_tokens, validation_score
+from entropo_plugin.host.checkpoint import StateCallback, restore, resumed_folder, save_state
+from entropo_plugin.host.measure import entropy_sum, measure, step_tokens, validation_score, with_responses
+from entropo_plugin.host.native import checkpoint_hooks
+from entropo_plugin.host.overheard import Overheard
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
-from entropo_plugin.host.shaping import mini_batches, select_tokens, shape_advantages
+from entropo_plugin.host.shaping import mini_batches, preview, select_tokens, shape_advantages
+from entropo_plugin.host.stopwatch import Stopwatch
+from entropo_plugin.host.token_file import token_file, token_lines
 from entropo_plugin.host.worker import PAYLOAD, SELECTED, entropo_loss
+from entropo_plugin.monitor import dynamics_metrics
 
 if TYPE_CHECKING:
     from verl.trainer.ppo.v1 import PPOTrainer as Host
@@ -32,12 +37,27 @@ class EntropoTrainer(Host):
     """Mixin over a verl V1 ``PPOTrainer``: observes entropy, shapes advantages, steers, saves and restores."""
 
     base_mode = ""
+    _hooked = False
 
     def __init__(self, config: Any):
-        self.entropo = Run(Plan.from_config(config))
+        self.prepare(config)
         # verl compares the mode's name with its own in six places (trainer_base.py:153 and on)
         config.trainer.v1.trainer_mode = self.base_mode
         super().__init__(config)
+        self.clip_high_ctrl = None  # verl's own ADAPO (patches/0006) does not move its bound beside ours
+        self._join_checkpoint_events()
+
+    def _join_checkpoint_events(self) -> None:
+        """Save and restore through verl's events where it has them, instead of around its methods."""
+        self._hooked = checkpoint_hooks()
+        if self._hooked:
+            self.checkpoint_callback = StateCallback(self.checkpoint_callback, self.entropo)  # type: ignore[assignment]
+
+    def prepare(self, config: Any) -> None:
+        """Everything of ours that needs the configuration alone."""
+        self.entropo = Run(Plan.from_config(config))
+        self.heard, self.watch = Overheard(), Stopwatch()
+        self.token_file = token_file(config, self.entropo.plan.settings.monitor)
 
     def _setup(self) -> None:
         super()._setup()
@@ -47,10 +67,9 @@ class EntropoTrainer(Host):
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict) -> Any:
         batch = super()._compute_old_log_prob(batch, metrics)
-        fields = _get(batch, ["entropy", "response_mask"]).to_padded_tensor()
-        if "entropy" in fields:
-            mask = fields["response_mask"].bool()
-            self.entropo.observe(float(fields["entropy"].double()[mask].sum()), int(mask.sum()))
+        if self.heard.holds(batch.keys, "entropy"):
+            with self.watch:
+                self.entropo.observe(*entropy_sum(self.heard, batch))
         return batch
 
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
@@ -68,7 +87,7 @@ class EntropoTrainer(Host):
 
     def _select_tokens(self, batch: Any, metrics: dict) -> tuple[Any, torch.Tensor]:
         """Clip-Cov's and KL-Cov's tokens, once over the whole batch; the workers get one boolean per token."""
-        nested = _get(batch, ["advantages", "old_log_probs", "response_mask"])
+        nested = self.heard.get(batch, ["advantages", "old_log_probs", "response_mask"])
         parts = self._mini_batches(batch) if self.entropo.plan.scope == "mini_batch" else None
         selected, found = select_tokens(nested.to_padded_tensor(), batch.keys, self.entropo, self.global_steps, parts)
         metrics.update(found)
@@ -82,13 +101,13 @@ class EntropoTrainer(Host):
 
     def _drop_tokens(self, batch: Any, selected: torch.Tensor) -> Any:
         """Clip-Cov on another loss: without an advantage a token has neither loss nor gradient."""
-        nested = _get(batch, ["advantages", "response_mask"])
+        nested = self.heard.get(batch, ["advantages", "response_mask"])
         kept = nested["advantages"].to_padded_tensor(0.0).masked_fill(selected, 0.0)
         return _put(batch, "advantages", kept, nested["response_mask"])
 
     def _shape_batch(self, batch: Any, metrics: dict) -> Any:
         """Modify the whole batch's advantages once, from pi_old's log-probs and entropies."""
-        nested = _get(batch, SHAPED_FROM)
+        nested = self.heard.get(batch, SHAPED_FROM)
         data = nested.to_padded_tensor()
         shaped = shape_advantages(data, self.entropo, metrics)
         metrics["entropo/shift"] = _mean((shaped - data["advantages"]).abs(), data["response_mask"])
@@ -103,43 +122,54 @@ class EntropoTrainer(Host):
         return batch
 
     def step(self, metrics: dict, timing_raw: dict) -> Any:
-        batch = super().step(metrics, timing_raw)
-        metrics.update(self._measure(batch))
-        metrics.update(self.entropo.end_step(self.global_steps, metrics.get("entropo/dynamics/predicted")))
+        self.heard.clear()
+        with self.heard.listening():
+            batch = super().step(metrics, timing_raw)
+        with self.watch:
+            self.tokens = preview(step_tokens(self.heard, batch), self.entropo)
+            metrics.update(dynamics_metrics(self.tokens))
+            metrics.update(self.entropo.end_step(self.global_steps, metrics.get("entropo/dynamics/predicted")))
         self.entropo.report_idle(metrics)
-        self.alarms.look(self.global_steps, metrics)
         return batch
 
+    def _compute_metrics(self, batch: Any, metrics: dict, *args: Any, **kwargs: Any) -> None:
+        # verl fetches the token ids here, and only here
+        with self.heard.listening():
+            super()._compute_metrics(batch, metrics, *args, **kwargs)
+        with self.watch:
+            for name, value in self._measure(batch).items():
+                metrics.setdefault(name, value)
+            metrics.update(self.entropo.observe_score(validation_score(metrics)))
+        metrics["entropo/monitor/seconds"] = self.watch.reset()
+        self.alarms.look(self.global_steps, metrics)
+
     def _measure(self, batch: Any) -> dict[str, float]:
-        """Exact statistics of the step, after its last update and before verl clears its fields."""
-        tokens = step_tokens(batch, self.config.data.max_response_length, self.tokenizer.eos_token_id)
+        """Exact statistics of the step, before verl clears its fields; the tokens' side file is written here too."""
+        end, limit = self.tokenizer.eos_token_id, self.config.data.max_response_length
+        tokens = with_responses(self.tokens, self.heard, batch, limit, end)
         metrics, warning = measure(tokens, self.config.actor_rollout_ref.actor)
         self.entropo.warn_once(warning)
+        if self.token_file is not None:
+            wanted = self.entropo.plan.settings.monitor.tokens
+            self.token_file.write(self.global_steps, token_lines(tokens, wanted, self.global_steps, self.tokenizer))
+        self.heard.clear()
         return metrics
-
-    def _compute_metrics(self, batch: Any, metrics: dict, *args: Any, **kwargs: Any) -> None:
-        super()._compute_metrics(batch, metrics, *args, **kwargs)
-        metrics.update(self.entropo.observe_score(validation_score(metrics)))
 
     def _save_checkpoint(self) -> None:
         # before verl writes its marker: a checkpoint that can be resumed from always has our state
-        folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
-        save_state(folder, self.entropo.state_dict(self.global_steps))
+        if not self._hooked:
+            folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
+            save_state(folder, self.entropo.state_dict(self.global_steps))
         super()._save_checkpoint()
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
-        folder = resumed_folder(self.config) if self.global_steps else None
+        folder = resumed_folder(self.config) if self.global_steps and not self._hooked else None
         if folder:
             restore(self.entropo, folder)
 
 
 SHAPED_FROM = ["advantages", "old_log_probs", "entropy", "response_mask"]
-
-
-def _get(batch: Any, fields: list[str]) -> TensorDict:
-    """Fields of a batch from verl's TransferQueue, jagged; those that it does not hold are left out."""
-    return tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
 
 
 def _put(batch: Any, name: str, padded: torch.Tensor, mask: torch.Tensor) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from entropo_plugin.config import ConfigError, shown
+from entropo_plugin.config import ConfigError
+from entropo_plugin.keys import shown
 
 ACTOR = "actor_rollout_ref.actor"
 STEP_FOLDER = re.compile(r"global_step_[0-9]+/?$")
@@ -24,8 +25,16 @@ SWITCHES = (
     "distillation.enabled",
     f"{ACTOR}.calculate_entropy",
     f"{ACTOR}.entropy_from_logits_with_chunking",
+    f"{ACTOR}.shuffle",
+    "critic.enable",
 )
-NUMBERS = (f"{ACTOR}.clip_ratio", f"{ACTOR}.clip_ratio_low", f"{ACTOR}.clip_ratio_high", f"{ACTOR}.entropy_coeff")
+NUMBERS = (
+    f"{ACTOR}.clip_ratio",
+    f"{ACTOR}.clip_ratio_low",
+    f"{ACTOR}.clip_ratio_high",
+    f"{ACTOR}.entropy_coeff",
+    f"{ACTOR}.policy_loss.dro_beta",
+)
 NAMES = (
     "algorithm.adv_estimator",
     "trainer.v1.trainer_mode",
@@ -44,7 +53,9 @@ def _count(least: int) -> Callable[[Any], bool]:
     return lambda value: _number(value) and isinstance(value, int) and value >= least
 
 
+GROUPS = ("trainer", "trainer.v1", "data", "algorithm", ACTOR, f"{ACTOR}.policy_loss", "actor_rollout_ref.rollout")
 KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (GROUPS, lambda value: isinstance(value, Mapping), "a group of keys"),
     (COUNTS, _count(1), "a whole number, at least 1"),
     (("trainer.critic_warmup",), _count(0), "a whole number, at least 0"),
     (SWITCHES, lambda value: isinstance(value, bool), "true or false"),
@@ -69,7 +80,18 @@ def check(config: Any, get: Callable[..., Any]) -> None:
             value = get(config, path)
             if value is not None and not fits(value):
                 raise ConfigError(f"{path}={shown(value)}: expected {words}. Set {path}.")
+    _check_registered(config, get)
     _check_resume(*(get(config, f"trainer.{name}") for name in RESUME))
+
+
+def _check_registered(config: Any, get: Callable[..., Any]) -> None:
+    """verl looks a policy loss up in its workers only; one that an external library brings is known there."""
+    from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
+
+    name, path = get(config, f"{ACTOR}.policy_loss.loss_mode", "vanilla"), f"{ACTOR}.policy_loss.loss_mode"
+    if name not in POLICY_LOSS_REGISTRY and not get(config, "actor_rollout_ref.model.external_lib"):
+        known = " | ".join(sorted(POLICY_LOSS_REGISTRY))
+        raise ConfigError(f"{path}={shown(name)}: verl knows no such loss. Set {path} to one of {known}.")
 
 
 def _check_resume(mode: Any, path: Any, folder: Any) -> None:

@@ -18,6 +18,7 @@ from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import no_padding_2_padding
 
 from entropo_plugin.host import losses
+from entropo_plugin.host.clips import clip_shares
 from entropo_plugin.objectives import repo_r, stand_in
 
 PAYLOAD = "entropo"
@@ -28,11 +29,13 @@ BROKEN = "entropo/nonfinite/log_probs"
 def entropo_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None) -> Any:
     """verl's ``ppo_loss`` on advantages that follow the current policy, and with our policy losses informed.
 
-    Without a payload the arguments go through untouched, so that the loss is verl's bit for bit.
+    Without a payload the arguments go through untouched, so that the loss is verl's bit for bit; clip shares are added
+    to the metrics either way.
     """
     payload = tu.get_non_tensor_data(data, PAYLOAD, None)
     if not payload:
-        return ppo_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
+        loss, found = ppo_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
+        return loss, found | clip_shares(config, {}, model_output, data)
     changed, metrics = shape(payload, model_output, data) if "zeta" in payload else (data, {})
     config = with_entropy_coeff(config, payload)
     with losses.step(payload, chosen(data)) as current:
@@ -40,6 +43,7 @@ def entropo_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp
         if "penalty" in payload:
             loss = loss + losses.penalty(model_output, data, config)
     shares = {name: token_share(marked, data) for name, marked in current.shares.items()}
+    shares |= clip_shares(config, payload, model_output, changed)
     return loss, found | metrics | shares | {BROKEN: token_share(broken(model_output, data), data)}
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from entropo_plugin.monitor.line import LARGEST, RunningLine
-from entropo_plugin.monitor.tokens import StepTokens, flat, readable
+from entropo_plugin.monitor.tokens import StepTokens
 
 # EM (arXiv 2505.22617): the tokens of this top share have a thousand times the mean covariance, 3.112 against .003.
 TOP = 0.002
+FIELDS = ("old_log_probs", "entropy", "advantages")
 
 
 def token_change(
@@ -55,31 +57,31 @@ def dynamics_metrics(tokens: StepTokens) -> dict[str, float]:
     """
     if tokens.entropy is None or tokens.advantages is None:
         return {}
-    logp, entropy, advantage = flat(tokens.mask, tokens.old_log_probs, tokens.entropy, tokens.advantages)
+    logp, entropy, advantage = tokens.flat(*FIELDS)
     if not len(logp):
         return {}
     level = logp + entropy
     change = token_change(logp, entropy, advantage)
-    found = {"predicted": float(change.mean()), "predicted_natural": -float((advantage * level).mean())}
+    found = {"predicted": float(change.mean()), "predicted_natural": -float(advantage.dot(level)) / len(level)}
     found |= _shares(change, advantage)
-    restoring = float((logp.exp() * level**2).mean())
+    restoring = float((logp.exp() * level).dot(level)) / len(level)
     if restoring > 0:
         found["neutral_beta"] = -found["predicted"] / restoring
     return {f"entropo/dynamics/{name}": value for name, value in found.items()}
 
 
 def _shares(change: Tensor, advantage: Tensor) -> dict[str, float]:
-    positive, negative, size = change[advantage > 0], change[advantage < 0], change.abs()
+    size, positive, negative = change.abs(), (advantage > 0).double(), (advantage < 0).double()
     found = {
-        "from_positive": float(positive.sum()) / len(change),
-        "from_negative": float(negative.sum()) / len(change),
+        "from_positive": float(change.dot(positive)) / len(change),
+        "from_negative": float(change.dot(negative)) / len(change),
     }
     whole = float(size.sum())
     if whole > 0:
-        top = size.topk(math.ceil(TOP * len(size))).values
-        found["positive_share"] = float(positive.abs().sum()) / whole
-        found["negative_share"] = float(negative.abs().sum()) / whole
-        found["top_share"] = float(top.sum()) / whole
+        first = len(size) - math.ceil(TOP * len(size))
+        found["positive_share"] = float(size.dot(positive)) / whole
+        found["negative_share"] = float(size.dot(negative)) / whole
+        found["top_share"] = float(np.partition(size.numpy(), first)[first:].sum()) / whole
     return found
 
 
@@ -88,29 +90,46 @@ def most_expensive(tokens: StepTokens, n: int) -> Tensor:
 
     Tokens that cost nothing are never among them; equal ones stand in order of row and position.
     """
-    if tokens.entropy is None or tokens.advantages is None:
-        return torch.zeros(0, 2, dtype=torch.long)
-    fields = (tokens.old_log_probs, tokens.entropy, tokens.advantages)
-    change = token_change(*(each.double() for each in fields))
-    place = (readable(tokens.mask, *fields) & (change < 0)).nonzero()
-    order = change[place[:, 0], place[:, 1]].sort(stable=True).indices[:n]
-    return place[order]
+    found, _ = _costliest(tokens, n)
+    return found
+
+
+def _costliest(tokens: StepTokens, n: int) -> tuple[Tensor, Tensor]:
+    """Row and position ``(at most n, 2)`` of the costliest tokens, and their place among all tokens of the policy."""
+    if tokens.entropy is None or tokens.advantages is None or n < 1:
+        return torch.zeros(0, 2, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    change, kept = token_change(*(tokens.column(name) for name in FIELDS)), tokens.keep(*FIELDS)
+    change = change if kept is None else torch.where(kept, change, 0.0)
+    if n < len(change):
+        edge = float(np.partition(change.numpy(), n - 1)[n - 1])
+    place = ((change < 0) & (change <= edge) if n < len(change) else change < 0).nonzero()[:, 0]
+    place = place[change[place].sort(stable=True).indices[:n]]
+    return _located(tokens, place), place
+
+
+def _located(tokens: StepTokens, place: Tensor) -> Tensor:
+    """``(n, 2)`` row and position of the tokens that are the policy's ``place``-th over the whole step."""
+    ends = tokens.counts.cumsum(0)
+    rows = torch.searchsorted(ends, place, right=True)
+    ordinal = place - (ends - tokens.counts)[rows]
+    positions = [int(tokens.mask[row].nonzero()[nth, 0]) for row, nth in zip(rows, ordinal, strict=True)]
+    return torch.stack([rows, torch.tensor(positions, dtype=torch.long)], 1)
 
 
 def token_records(tokens: StepTokens, n: int) -> list[dict[str, Any]]:
     """The :func:`most_expensive` tokens as JSON objects, one a token, for a side file."""
-    if tokens.entropy is None or tokens.advantages is None:
+    if tokens.responses is None:
         return []
+    found, place = _costliest(tokens, n)
     records = []
-    for row, place in most_expensive(tokens, n).tolist():
-        fields = (tokens.old_log_probs, tokens.entropy, tokens.advantages)
-        logp, entropy, advantage = (each[row, place].double() for each in fields)
+    for (row, position), index in zip(found.tolist(), place.tolist(), strict=True):
+        logp, entropy, advantage = (tokens.column(name)[index] for name in FIELDS)
         records.append(
             {
                 "uid": tokens.uid[row],
                 "row": row,
-                "position": place,
-                "token": int(tokens.responses[row, place]),
+                "position": position,
+                "token": int(tokens.responses[row, position]),
                 "log_prob": float(logp),
                 "entropy": float(entropy),
                 "advantage": float(advantage),

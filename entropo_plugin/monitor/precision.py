@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from entropo_plugin.monitor.tokens import StepTokens, flat
+from entropo_plugin.monitor.statistics import share
+from entropo_plugin.monitor.tokens import StepTokens
 
 KEY = "actor_rollout_ref.actor.entropy_from_logits_with_chunking"
 # Error of one token's entropy against fp64, nats rms, vocabulary of 152k, by dtype of the logits and of the maths.
@@ -74,14 +77,18 @@ def bf16_share(values: Tensor) -> float | None:
     About 1 when they were computed or kept in bf16 at some point, whatever their dtype is now; some hundredths when
     not.
     """
-    large = values[values.isfinite() & (values.abs() > LEAST_MAGNITUDE)].float()
-    return float((large.bfloat16().float() == large).double().mean()) if len(large) else None
+    single = values.float()
+    size = single.abs()
+    large = (size > LEAST_MAGNITUDE) & (size < math.inf)
+    count = int(np.count_nonzero(large.numpy()))
+    exact = large & (single.bfloat16().float() == single)
+    return int(np.count_nonzero(exact.numpy())) / count if count else None
 
 
 def grid_metrics(tokens: StepTokens) -> dict[str, float]:
     """``entropo/precision/`` ``logp_bf16_share`` and ``entropy_bf16_share``: see :func:`bf16_share`."""
-    fields = {"logp": tokens.old_log_probs, "entropy": tokens.entropy}
-    shares = {name: bf16_share(value[tokens.mask]) for name, value in fields.items() if value is not None}
+    fields = {"logp": "old_log_probs"} | ({} if tokens.entropy is None else {"entropy": "entropy"})
+    shares = {name: bf16_share(tokens.column(field)) for name, field in fields.items()}
     return {f"entropo/precision/{name}_bf16_share": share for name, share in shares.items() if share is not None}
 
 
@@ -98,19 +105,19 @@ def mismatch_metrics(tokens: StepTokens, clip_low: float = 0.2, clip_high: float
     """
     if tokens.rollout_log_probs is None:
         return {}
-    old, rollout = flat(tokens.mask, tokens.old_log_probs, tokens.rollout_log_probs)
+    old, rollout = tokens.flat("old_log_probs", "rollout_log_probs")
     if not len(old):
         return {}
     d = (old - rollout).clamp(-20, 20)
-    excess = torch.expm1(d)
-    found = {
-        "abs_mean": d.abs().mean(),
-        "abs_max": d.abs().max(),
+    excess, size = torch.expm1(d), d.abs()
+    found: dict[str, Tensor | float] = {
+        "abs_mean": size.mean(),
+        "abs_max": size.max(),
         "k1": -d.mean(),
         "k3": (excess - d).mean(),
         "ratio_bias": excess.mean(),
-        "clip_low_share": (excess < -clip_low).double().mean(),
-        "clip_high_share": (excess > clip_high).double().mean(),
+        "clip_low_share": share(excess < -clip_low),
+        "clip_high_share": share(excess > clip_high),
     }
     return {f"entropo/mismatch/{name}": float(value) for name, value in found.items()}
 
@@ -120,7 +127,7 @@ def _warning(tokens: StepTokens, metrics: dict[str, float], logits: str | None, 
     rounded = metrics.get("entropo/precision/entropy_bf16_share", 0.0) > 0.5
     if tokens.entropy is None or not (rounded or (logits == "bfloat16" and not chunked)):
         return None
-    (entropy,) = flat(tokens.mask, tokens.entropy)
+    (entropy,) = tokens.flat("entropy")
     if not len(entropy) or AS_SHIPPED < TOLERATED * float(entropy.mean()):
         return None
     remedy = f"{KEY} is set but this path of the trainer ignores it." if chunked else f"Set {KEY}=true."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import comb
 
+from torch import Tensor
+
 from entropo_plugin.monitor.tokens import StepTokens
 
 
@@ -56,9 +58,9 @@ def diversity_metrics(tokens: StepTokens, threshold: float = 0.5) -> dict[str, f
     Keys: ``entropo/diversity/`` ``group_size``, ``distinct``, and with rewards ``distinct_right`` and ``mixed_share``
     (prompts with right and wrong responses: the only ones that a group baseline learns from).
     """
-    if not tokens.uid:
+    if not tokens.uid or tokens.responses is None:
         return {}
-    groups, written = by_prompt(tokens), _texts(tokens)
+    groups, written = by_prompt(tokens), _texts(tokens.responses, tokens.response_length)
     found = {
         "entropo/diversity/group_size": _mean([len(rows) for rows in groups]),
         "entropo/diversity/distinct": _mean([len({written[row] for row in rows}) for rows in groups]),
@@ -73,9 +75,9 @@ def diversity_metrics(tokens: StepTokens, threshold: float = 0.5) -> dict[str, f
     return found
 
 
-def _texts(tokens: StepTokens) -> list[bytes]:
-    ids = tokens.responses.numpy()
-    return [ids[row, :length].tobytes() for row, length in enumerate(tokens.response_length.long().tolist())]
+def _texts(responses: Tensor, lengths: Tensor) -> list[bytes]:
+    ids = responses.numpy()
+    return [ids[row, :length].tobytes() for row, length in enumerate(lengths.long().tolist())]
 
 
 def _mean(values: list[int] | list[float] | list[bool]) -> float:

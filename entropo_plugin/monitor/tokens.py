@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ class StepTokens:
     Attributes:
         response_mask: ``(batch, response)`` 1 where the policy wrote the token.
         old_log_probs: ``(batch, response)`` pi_old's log-probs of the sampled tokens, nats.
-        responses: ``(batch, response)`` token ids.
+        responses: ``(batch, response)`` token ids, or None.
         response_length: ``(batch,)`` tokens of each response before its padding, those of tools included.
         uid: name of each response's prompt, ``batch`` of them.
         entropy: ``(batch, response)`` exact entropy of pi_old at each token's state, nats.
@@ -30,7 +32,7 @@ class StepTokens:
 
     response_mask: Tensor
     old_log_probs: Tensor
-    responses: Tensor
+    responses: Tensor | None
     response_length: Tensor
     uid: list[str]
     entropy: Tensor | None = None
@@ -52,34 +54,64 @@ class StepTokens:
                 if value is not None and value.shape != expected:
                     raise ValueError(f"{name} {tuple(value.shape)}: expected {tuple(expected)}, as response_mask.")
 
-    @property
+    def with_responses(self, responses: Tensor, truncated: Tensor) -> StepTokens:
+        """The same step with two more fields; what was already worked out of the others is kept."""
+        found = replace(self, responses=responses, truncated=truncated)
+        vars(found).update({name: vars(self)[name] for name in ("mask", "counts", "_columns") if name in vars(self)})
+        return found
+
+    @cached_property
     def mask(self) -> Tensor:
         """``(batch, response)`` boolean response mask."""
         return self.response_mask.bool()
 
+    @cached_property
+    def counts(self) -> Tensor:
+        """``(batch,)`` number of the policy's own tokens in each response."""
+        return self.mask.sum(1)
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[Tensor, Tensor | None]]:
+        return {}
+
+    def _column(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """One field at the policy's tokens, ``(tokens,)`` fp64, and which are finite; None where all are."""
+        if name not in self._columns:
+            values = torch.masked_select(getattr(self, name), self.mask).double()
+            # a sum of finite fp32 values is finite in fp64: cheaper to look at than every value
+            finite = None if math.isfinite(values.sum()) else values.isfinite()
+            self._columns[name] = values, finite
+        return self._columns[name]
+
+    def column(self, name: str) -> Tensor:
+        """One field at all tokens of the policy, ``(tokens,)`` in fp64, row by row; never to be changed in place."""
+        return self._column(name)[0]
+
+    def keep(self, *names: str) -> Tensor | None:
+        """``(tokens,)`` True where every named field is finite; None where all are, which is the usual case."""
+        kept: Tensor | None = None
+        for name in names:
+            finite = self._column(name)[1]
+            kept = finite if kept is None else kept if finite is None else kept & finite
+        return kept
+
+    def flat(self, *names: str) -> list[Tensor]:
+        """Each field's readable tokens as ``(tokens,)`` in fp64, the same tokens for all; not to be changed in place.
+
+        A token is readable where the mask is on and all of these fields are finite.
+        """
+        kept = self.keep(*names)
+        return [self.column(name) if kept is None else self.column(name)[kept] for name in names]
+
+    @cached_property
     def scores(self) -> Tensor | None:
         """``(batch,)`` fp64 score of each response, or None without rewards; a reward that is not finite counts 0."""
         if self.rm_scores is None:
             return None
         place = torch.arange(self.rm_scores.shape[1])
         inside = (place < self.response_length[:, None]) & self.rm_scores.isfinite()
-        return torch.where(inside, self.rm_scores, torch.zeros_like(self.rm_scores)).double().sum(1)
+        return torch.where(inside, self.rm_scores, torch.zeros_like(self.rm_scores)).sum(1, dtype=torch.float64)
 
     def right(self, threshold: float = 0.5) -> Tensor | None:
         """``(batch,)`` True where the score exceeds ``threshold``, or None without rewards."""
-        scores = self.scores()
-        return None if scores is None else scores > threshold
-
-
-def readable(mask: Tensor, *fields: Tensor) -> Tensor:
-    """``(batch, response)`` True where the mask is on and every field is finite."""
-    keep = mask
-    for each in fields:
-        keep = keep & each.isfinite()
-    return keep
-
-
-def flat(mask: Tensor, *fields: Tensor) -> list[Tensor]:
-    """Each field's readable tokens as ``(tokens,)`` in fp64, the same tokens for all fields."""
-    keep = readable(mask, *fields)
-    return [each[keep].double() for each in fields]
+        return None if self.scores is None else self.scores > threshold

@@ -112,25 +112,28 @@ def join(logs: list[Log]) -> tuple[dict[str, Series], list[str]]:
 
     An attempt that resumes at step s throws away what the earlier ones did after s, and so does the join.
     """
-    notes, parts = [], []
-    for place, log in enumerate(logs):
-        resumed = [later.first for later in logs[place + 1 :] if later.first is not None]
-        until = min(resumed, default=None)
-        parts.append((log, until))
-        if until is not None and log.last is not None and log.last > until:
-            notes.append(
-                f"{log.path.name} went on to step {log.last}; a later attempt starts at {until} and replaces it."
-            )
+    parts = list(zip(logs, last_steps(logs), strict=True))
+    notes = [
+        f"{log.path.name} went on to step {log.last}; a later attempt starts at {until:g} and replaces it."
+        for log, until in parts
+        if log.last is not None and log.last > until
+    ]
     names = sorted({name for log in logs for name in log.columns})
     return {name: _joined(name, parts) for name in names}, notes
 
 
-def _joined(name: str, parts: list[tuple[Log, int | None]]) -> Series:
+def last_steps(logs: list[Log]) -> list[float]:
+    """The last step of each attempt that still counts: the first of the later ones; infinite for the last."""
+    firsts = [math.inf if log.first is None else log.first for log in logs]
+    return [min(firsts[place + 1 :], default=math.inf) for place in range(len(logs))]
+
+
+def _joined(name: str, parts: list[tuple[Log, float]]) -> Series:
     steps: list[int] = []
     values: list[float] = []
     for log, until in parts:
         for step, value in zip(*log.columns.get(name, ([], [])), strict=True):
-            if until is None or step <= until:
+            if step <= until:
                 steps.append(step)
                 values.append(value)
     return series(steps, values)

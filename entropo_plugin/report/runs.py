@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from entropo_plugin.report.events import PATTERN, read_events
 from entropo_plugin.report.jsonl import read_jsonl
-from entropo_plugin.report.log import Log, ReportError, join, read_all
+from entropo_plugin.report.log import Log, ReportError, join, last_steps, read_all
 from entropo_plugin.report.series import Series
-from entropo_plugin.report.tokens import NAME as TOKENS
 from entropo_plugin.report.tokens import CostlyToken, read_tokens
+from entropo_plugin.side_file import NAME as TOKENS
+from entropo_plugin.side_file import beside
 
 # File names that say nothing about the run: its folder's name does.
 NAMELESS = {"metrics", "log", "train"}
@@ -84,7 +86,7 @@ def _read_below(folders: list[Path]) -> list[Run]:
 
 def log_files(folder: Path) -> list[Path]:
     """The attempts in a folder, oldest first: by the second in which they were last written, then by name."""
-    found = [path for path in folder.glob("*.jsonl") if path.name != TOKENS] + list(folder.glob(PATTERN))
+    found = [path for path in (*folder.glob("*.jsonl"), *folder.glob(PATTERN)) if not path.name.endswith(TOKENS)]
     return sorted((path for path in found if path.is_file()), key=lambda path: (int(path.stat().st_mtime), _key(path)))
 
 
@@ -105,9 +107,17 @@ def _run(path: Path, files: list[Path]) -> Run:
         raise ReportError(
             f"{path} logs none of the metrics that the report draws: actor/entropy, critic/score/mean, ..."
         )
-    tokens, unread = read_tokens(path if path.is_dir() else path.parent)
+    tokens, unread = read_tokens(_side_files(path, logs))
     notes += [note for log in logs for note in log.notes] + replaced + _lost(logs) + unread
     return Run(_name(path), metrics, tokens, notes)
+
+
+def _side_files(path: Path, logs: list[Log]) -> list[tuple[Path, float]]:
+    """Each attempt's own, and one that attempts share; where a single log is named, that is the last resort."""
+    own = [(beside(log.path), until) for log, until in zip(logs, last_steps(logs), strict=True)]
+    if path.is_file() and own[0][0].is_file():
+        return own
+    return [*own, ((path if path.is_dir() else path.parent) / TOKENS, math.inf)]
 
 
 def _read(path: Path) -> Log:

@@ -1,4 +1,4 @@
-"""Reads the side file ``tokens.jsonl``: the tokens that cost most entropy, each in its response."""
+"""Reads side files ``tokens.jsonl``: the tokens that cost most entropy, each in its response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-NAME = "tokens.jsonl"
 MOST = 8
 
 
@@ -33,17 +32,33 @@ class CostlyToken:
     cost: float
 
 
-def read_tokens(folder: Path, most: int = MOST) -> tuple[list[CostlyToken], list[str]]:
-    """The costliest tokens of a run, costliest first, and notes; none where there is no side file."""
-    path = folder / NAME
+def read_tokens(attempts: list[tuple[Path, float]], most: int = MOST) -> tuple[list[CostlyToken], list[str]]:
+    """The costliest tokens of a run, costliest first, and notes; none where there is no side file.
+
+    Args:
+        attempts: side files of the run's attempts, oldest first, and the last step of each that still counts. Where two
+            hold the same steps, the later one's stand.
+        most: how many tokens are wanted.
+    """
+    records: list[CostlyToken] = []
+    notes: list[str] = []
+    resumed = math.inf
+    for path, until in reversed(attempts):
+        found, said = _read(path)
+        records += [record for record in found if record.step < resumed and record.step <= until]
+        notes = said + notes
+        resumed = min([resumed, *(record.step for record in found)])
+    return heapq.nlargest(most, records, key=lambda record: record.cost), notes
+
+
+def _read(path: Path) -> tuple[list[CostlyToken], list[str]]:
     if not path.is_file():
         return [], []
     with path.open("rb") as lines:
         found = [_parsed(line) for line in lines if line.strip()]
     records = [record for record in found if record is not None]
     bad = len(found) - len(records)
-    notes = [f"{NAME}: {bad} of {len(found)} lines could not be read and were passed over."] if bad else []
-    return heapq.nlargest(most, records, key=lambda record: record.cost), notes
+    return records, [f"{path.name}: {bad} of {len(found)} lines could not be read and were passed over."] * (bad > 0)
 
 
 def _parsed(line: bytes) -> CostlyToken | None:

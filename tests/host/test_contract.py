@@ -98,6 +98,7 @@ NAMES = {
     "trainer.py": [f"verl.trainer.ppo.v1.{name}" for name in ("PPOTrainerSync", "PPOTrainerColocateAsync")]
     + ["verl.trainer.ppo.v1.PPOTrainerSeparateAsync", f"{BASE}.TRAINER_REGISTRY"],
     "doctor.py": ["verl.trainer.ppo.core_algos.ADV_ESTIMATOR_REGISTRY", "verl.utils.device.get_device_name"],
+    "verl_keys.py": ["verl.trainer.ppo.core_algos.POLICY_LOSS_REGISTRY"],
     "worker.py": ["verl.utils.metric.AggregationType.SUM", "verl.utils.metric.Metric.aggregate"],
     "cpu/platform.py": [f"verl.plugin.platform.{name}" for name in ("PlatformBase", "PlatformRegistry.register")]
     + ["verl.plugin.platform.PlatformRegistry.get", "verl.plugin.platform.platform_manager._current_platform"],
@@ -229,7 +230,7 @@ def dataclass_fields(where):
     return found(kinds[where]).__dataclass_fields__ if where in kinds else ()
 
 
-FREE = ("override_config.", "runtime_env.", "mixed_precision", "num_cpus", "num_gpus", "include_dashboard")
+FREE = ("override_config.", "runtime_env.", "mixed_precision", "num_cpus", "num_gpus", "include_dashboard", "dro_beta")
 
 
 def test_every_key_that_we_set_or_read_exists():

@@ -21,7 +21,7 @@ from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError
 from entropo_plugin.host import estimators, guard, plan
 from entropo_plugin.host.doctor import compose
 from entropo_plugin.host.run import Run
-from entropo_plugin.host.shaping import select_tokens, shape_advantages
+from entropo_plugin.host.shaping import mini_batches, select_tokens, shape_advantages
 from entropo_plugin.host.worker import PAYLOAD, SELECTED, entropo_loss
 
 CASES = int(os.environ.get("ENTROPO_FUZZ_CASES", "400"))
@@ -52,6 +52,8 @@ VERL = {
     f"{ACTOR}.calculate_entropy": [True, False],
     f"{ACTOR}.entropy_from_logits_with_chunking": [True, False],
     f"{ACTOR}.entropy_coeff": [0, 0.001, -0.1],
+    f"{ACTOR}.shuffle": [False, True],
+    "critic.enable": [None, True, False],
     "actor_rollout_ref.rollout.name": ["hf", "vllm", "sglang"],
 }
 OFTEN = ["algorithm.adv_estimator", f"{ACTOR}.policy_loss.loss_mode"]
@@ -193,11 +195,14 @@ def one_step(run, table, actor, number):
     with estimators.batch(run.plan.settings.repo, keys):
         padded["advantages"], _ = estimators.repo_base(rewards, mask, index=np.array([key[:2] for key in keys]))
     if run.plan.selects:
-        chosen, _ = select_tokens(padded, keys, run, number)
+        parts = mini_batches(4, 1, 2) if run.plan.scope == "mini_batch" else None
+        chosen, _ = select_tokens(padded, keys, run, number, parts)
         data[SELECTED] = nested(chosen[row, :r] for row, r in enumerate(RESPONSES))
     metrics = {}
     if run.plan.shapes_on_driver:
         padded["advantages"] = shape_advantages(padded, run, metrics)
+    if run.plan.selects and run.plan.drops:
+        padded["advantages"] = padded["advantages"].masked_fill(chosen, 0.0)
     data["advantages"] = nested(padded["advantages"][row, :r] for row, r in enumerate(RESPONSES))
     data[PAYLOAD] = NonTensorData(run.payload())
     moved = (table + 0.1).detach().requires_grad_()
@@ -210,9 +215,9 @@ def one_step(run, table, actor, number):
     assert all(math.isfinite(value) for value in [*metrics.values(), *shares])
 
 
-def trains(chosen):
+def trains(chosen, loss_mode):
     """Two global steps, with a save and a resume between them, and every coefficient inside its bounds."""
-    loss = PolicyLossConfig(loss_mode=chosen.loss or "vanilla")
+    loss = PolicyLossConfig(loss_mode=loss_mode)
     actor = FSDPActorConfig(
         strategy="fsdp2", rollout_n=1, ppo_micro_batch_size_per_gpu=1, ppo_mini_batch_size=4, policy_loss=loss
     )
@@ -241,7 +246,7 @@ def outcome(config, overrides):
             except ConfigError as error:
                 assert names_a_key(str(error), overrides), error
                 return "refused"
-            trains(chosen)
+            trains(chosen, plan.get(config, f"{ACTOR}.policy_loss.loss_mode", "vanilla"))
             return "trained"
     finally:
         if ours:
@@ -251,7 +256,7 @@ def outcome(config, overrides):
 def names_a_key(message, overrides):
     """Whether a message says which key to change, and is of a size that a person reads."""
     known = [*overrides, *LEAVES, *VERL, "entropo"]
-    return len(message) < 600 and any(path.strip(".").encode("utf-8", "replace").decode() in message for path in known)
+    return len(message) < 900 and any(path.strip(".").encode("utf-8", "replace").decode() in message for path in known)
 
 
 def test_every_configuration_trains_or_is_refused_by_name(base):

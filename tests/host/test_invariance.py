@@ -163,13 +163,8 @@ def test_how_many_tokens_verls_kl_cov_takes_depends_on_the_cut_and_ours_does_not
     logp, mask = -torch.rand(64, 512, generator=draw) * 3, torch.ones(64, 512)
     advantage = torch.randn(64, 1, generator=draw).expand(64, 512)
     sizes = [64 // pieces for pieces in (1, 2, 4, 8, 16, 32, 64)]
-    theirs = [
-        sum(
-            int(micro_top(*each, 2e-4).sum())
-            for each in zip(*(x.split(size) for x in (logp, advantage, mask)), strict=True)
-        )
-        for size in sizes
-    ]
+    parts = [[x.split(size) for x in (logp, advantage, mask)] for size in sizes]
+    theirs = [sum(int(micro_top(*each, 2e-4).sum()) for each in zip(*cut, strict=True)) for cut in parts]
     assert theirs == [6, 6, 4, 8, 16, 32, 64]
     order = token_keys([f"p_{n}_0" for n in range(64)], 512, 0, 1)
     assert int(select_top(covariance(logp, advantage, mask), mask, 2e-4, order).sum()) == 6

@@ -124,6 +124,12 @@ def test_what_cannot_work_is_refused_by_name(overrides, message):
         ("trainer.use_v1=yes_please", "trainer.use_v1='yes_please': expected true or false"),
         ("actor_rollout_ref.actor.entropy_coeff=nan", "actor.entropy_coeff=nan: expected a finite number"),
         ("algorithm.adv_estimator=[repo_r]", r"algorithm.adv_estimator=\['repo_r'\]: expected a name"),
+        ("trainer.v1=3", "trainer.v1=3: expected a group of keys"),
+        ("actor_rollout_ref.actor.policy_loss.loss_mode=null", "loss_mode=None: verl knows no such loss"),
+        (
+            "actor_rollout_ref.actor.policy_loss.loss_mode=adapoo",
+            "='adapoo': verl knows no such loss. .*adapo",
+        ),
         ("trainer.resume_mode=always", "trainer.resume_mode='always': expected one of auto | disable | resume_path"),
         ("trainer.resume_mode=resume_path", "trainer.resume_from_path=None: .* named global_step_N"),
         ("trainer.resume_mode=null", "trainer.resume_mode is not set"),

@@ -1,6 +1,7 @@
 """The worker's loss against verl's own, on a real model's log-probs and one optimizer step."""
 
 import copy
+import math
 from functools import partial
 
 import pytest
@@ -13,6 +14,9 @@ from entropo_plugin.host.worker import PAYLOAD, entropo_loss, shape
 from entropo_plugin.objectives import repo_r
 
 PROMPTS, RESPONSES = [3, 2, 4], [4, 5, 2]
+
+
+SIDES = ("above_positive", "below_negative", "above_negative", "below_positive", "dual")
 
 
 def nested(rows):
@@ -87,7 +91,8 @@ def test_measuring_changes_nothing_bit_for_bit(payload, mode, extra):
     ours = one_step(copy.deepcopy(model), partial(entropo_loss, config(loss_agg_mode=mode, **extra)), data)
     for a, b in zip(stock[:3], ours[:3], strict=True):
         assert torch.equal(a, b)
-    assert stock[3].keys() == ours[3].keys()
+    added = ours[3].keys() - stock[3].keys()
+    assert stock[3].keys() < ours[3].keys() and added == {f"entropo/clip/{side}" for side in SIDES}
 
 
 def test_zeta_zero_is_verls_loss_bit_for_bit():
@@ -205,3 +210,65 @@ def test_our_losses_refuse_to_run_under_another_trainer():
 
     with pytest.raises(ConfigError, match="loss_mode=adapo runs only under our trainer"):
         one_step(Model(), partial(ppo_loss, with_loss("adapo")), batch())
+
+
+def shares(name, data, payload, actor=None, output=None):
+    """Clip shares of a loss on log-probs that lie ``output`` above pi_old's, per response."""
+    data[PAYLOAD] = NonTensorData(payload)
+    old = [row for row in data["old_log_probs"].unbind()]
+    moved = [row + shift for row, shift in zip(old, output, strict=True)]
+    # the model's output has the prompt too, and lies one place to the left
+    whole = [torch.cat([torch.zeros(p - 1), row, torch.zeros(1)]) for p, row in zip(PROMPTS, moved, strict=True)]
+    logp = torch.cat(whole).requires_grad_()
+    actor = actor or with_loss(name, clip_ratio_low=0.2, clip_ratio_high=0.28)
+    _, metrics = entropo_loss(actor, {"log_probs": logp, "entropy": torch.zeros(20)}, data)
+    return {
+        key.removeprefix("entropo/clip/"): m.aggregate() for key, m in metrics.items() if key.startswith("entropo/clip")
+    }
+
+
+@pytest.mark.parametrize("name", ["vanilla", "gspo", "gpg", "cispo", "sapo", "clip_cov", "kl_cov", "geo_mean"])
+def test_clip_shares_by_hand_for_every_loss(name):
+    """A = 1.5, -.5, .7 on 4, 4 and 2 of 10 tokens; ratios 1.5, 4 and .5; the dual clip is 3."""
+    found = shares(name, batch(), {}, output=[math.log(1.5), math.log(4.0), math.log(0.5)])
+    expected = {"above_positive": 0.4, "above_negative": 0.4, "dual": 0.4, "below_positive": 0.2, "below_negative": 0.0}
+    assert found == pytest.approx(expected)
+
+
+def test_clip_shares_use_the_bounds_in_force():
+    shifts = [math.log(1.5), math.log(0.9), 0.0]
+    wide = {"low": 0.05, "high": 0.6, "dual": 3.0, "ratio_bounds": (0.95, 9.0)}
+    found = shares("adapo", batch(), {"adapo": wide}, output=shifts)
+    assert found == pytest.approx({"outer": 0.4} | dict.fromkeys(SIDES, 0.0))
+    own = {"ratio": 0.0, "low": 1.0, "high": 5.0, "clip_low": 0.05, "clip_high": 0.6}
+    found = shares("entropo_clip_cov", batch(), {"entropo_clip_cov": own}, output=shifts)
+    assert found == pytest.approx(dict.fromkeys(SIDES, 0.0) | {"below_negative": 0.4})
+
+
+def test_clip_shares_take_the_sign_of_the_shaped_advantage():
+    """zeta = 1 on certain tokens (log p = 0) leaves A alone; on rare ones it takes the negative advantage to 0."""
+    data = batch()
+    data["old_log_probs"] = nested(torch.full((r,), -3.0) for r in RESPONSES)
+    shifts = [0.0, math.log(0.5), 0.0]
+    assert shares("vanilla", data, {}, output=shifts)["below_negative"] == pytest.approx(0.4)
+    repo = {"zeta": 1.0, "floor": -20.0, "center": False}
+    assert shares("vanilla", data, repo, output=shifts)["below_negative"] == 0.0
+
+
+def test_clip_shares_are_exact_however_the_mini_batch_is_cut():
+    shifts = [math.log(1.5), math.log(4.0), math.log(0.5)]
+    whole, parts = shares("vanilla", batch(), {}, output=shifts), dict.fromkeys(SIDES, 0.0)
+    for row in range(3):
+        data = batch()
+        cut = TensorDict({name: nested([data[name][row]]) for name in FIELDS}, batch_size=1)
+        for name in ("dp_size", "batch_num_tokens", "global_batch_size"):
+            cut[name] = NonTensorData(data[name])
+        with_prompt = PROMPTS[row] - 1
+        logp = torch.cat([torch.zeros(with_prompt), data["old_log_probs"][row] + shifts[row], torch.zeros(1)])
+        actor = config(clip_ratio_low=0.2, clip_ratio_high=0.28)
+        _, metrics = entropo_loss(actor, {"log_probs": logp, "entropy": torch.zeros_like(logp)}, cut)
+        parts = {side: parts[side] + metrics[f"entropo/clip/{side}"].aggregate() for side in SIDES}
+    assert parts == pytest.approx(whole)
+
+
+FIELDS = ("input_ids", "prompts", "responses", "response_mask", "old_log_probs", "advantages")

@@ -1,10 +1,12 @@
+import json
+import math
 import os
 import struct
 
 import pytest
 
 from entropo_plugin.report.log import ReportError
-from entropo_plugin.report.runs import read_runs
+from entropo_plugin.report.runs import log_files, read_runs
 from entropo_plugin.report.tokens import read_tokens
 
 ENTROPY = "entropo/entropy/token_mean"
@@ -163,6 +165,38 @@ def test_costly_tokens_come_costliest_first_and_bad_lines_are_counted(tmp_path):
         '{"token": "c", "cost": NaN}',
     ]
     (tmp_path / "tokens.jsonl").write_text("\n".join(lines))
-    tokens, notes = read_tokens(tmp_path)
+    tokens, notes = read_tokens([(tmp_path / "tokens.jsonl", math.inf)])
     assert [(token.token, token.cost) for token in tokens] == [("17", 2.5), (" a", 1.0)]
     assert notes == ["tokens.jsonl: 3 of 5 lines could not be read and were passed over."]
+
+
+def side_file(log, **costs):
+    """``step_3=2.5``: a token of that cost in step 3, named after its file and step."""
+    path = log.with_name(f"{log.stem}.tokens.jsonl")
+    steps = {int(name.removeprefix("step_")): cost for name, cost in costs.items()}
+    lines = [json.dumps({"step": step, "token": f"{log.stem} {step}", "cost": cost}) for step, cost in steps.items()]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_each_log_has_a_side_file_of_its_own(log):
+    first, second = (log(f"project/{name}.jsonl", {1: {ENTROPY: 1.0}}) for name in "ab")
+    side_file(first, step_1=1.0)
+    side_file(second, step_1=2.0)
+    assert [token.token for run in read_runs([str(first), str(second)]) for token in run.tokens] == ["a 1", "b 1"]
+
+
+def test_a_log_without_one_takes_the_folders(log):
+    path = log("run/metrics.jsonl", {1: {ENTROPY: 1.0}})
+    (path.parent / "tokens.jsonl").write_text('{"token": "x", "cost": 1}\n')
+    assert [token.token for token in one(path).tokens] == [token.token for token in one(path.parent).tokens] == ["x"]
+
+
+def test_tokens_of_steps_that_were_trained_anew_are_shown_once(log):
+    """The second attempt resumes from step 4; what the first one wrote of step 5 and later never came to count."""
+    first = log("run/try-1.jsonl", {t: {ENTROPY: 1.0} for t in range(1, 8)})
+    second = log("run/try-2.jsonl", {t: {ENTROPY: 2.0} for t in range(5, 7)})
+    os.utime(first, (100, 100)), os.utime(second, (200, 200))
+    side_file(first, step_3=3.0, step_5=5.0, step_6=6.0, step_7=7.0)
+    side_file(second, step_5=1.0, step_6=2.0)
+    assert [token.token for token in one(first.parent).tokens] == ["try-1 3", "try-2 6", "try-2 5"]
+    assert [path.name for path in log_files(first.parent)] == ["try-1.jsonl", "try-2.jsonl"]

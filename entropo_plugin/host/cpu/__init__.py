@@ -2,7 +2,7 @@
 
 The recipes' key ``entropo.host: cpu`` sets that variable on the driver, and the recipe's
 ``ray_kwargs.ray_init.runtime_env`` carries it to every Ray process. Each shim names the line of verl 0.9.1 or vLLM
-that makes it necessary; all of them step aside once verl registers a ``cpu`` platform of its own.
+that makes it necessary; those for what verl itself lacks step aside once it registers a ``cpu`` platform of its own.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ def active() -> bool:
 
 
 def activate() -> None:
-    """Put the platform and the shims in place, once, unless verl has a CPU platform of its own."""
+    """Put the platform and the shims in place, once; of verl's own CPU platform only what it leaves open is added."""
     global _active
-    from verl.plugin.platform import PlatformRegistry
-
-    if _active or PlatformRegistry.get("cpu") is not None:
+    if _active:
         return
     from entropo_plugin.host.cpu import platform, shims
+    from entropo_plugin.host.native import cpu_platform
 
-    platform.register()
-    shims.install()
+    if cpu_platform():
+        os.environ["VERL_PLATFORM"] = "cpu"
+        shims.install_rollouts()
+    else:
+        platform.register()
+        shims.install()
     _active = True
 
 
@@ -41,9 +44,8 @@ def activate_late() -> None:
     """As :func:`activate`, for a driver that learns from its configuration: verl has chosen a platform by then."""
     os.environ[VARIABLE] = "1"
     activate()
-    if _active:
-        from verl.plugin.platform import platform_manager
+    from verl.plugin.platform import platform_manager
 
-        from entropo_plugin.host.cpu.platform import create
+    from entropo_plugin.host.cpu.platform import create
 
-        platform_manager._current_platform = create()
+    platform_manager._current_platform = create()

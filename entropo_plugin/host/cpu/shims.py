@@ -14,10 +14,15 @@ from entropo_plugin.host.hooks import after_import
 def install() -> None:
     """Install every shim; those that touch a module wait until it is imported."""
     _engine_device()
-    _vllm_version()
     _offload_policy()
     after_import("verl.utils.distributed", _process_group)
     after_import("verl.utils.model", _value_head)
+    install_rollouts()
+
+
+def install_rollouts() -> None:
+    """Install the shims for rollout servers: they are needed beside a CPU platform of verl's own too."""
+    _vllm_version()
     after_import("verl.workers.rollout.replica", _transformers_replica)
     after_import("verl.workers.rollout.base", _transformers_adapter)
 

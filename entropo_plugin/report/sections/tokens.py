@@ -13,7 +13,7 @@ LEAD = (
     "The sampled tokens whose reinforcement was predicted to take most entropy away, costliest first; cost in nats per "
     "unit of learning rate. A handful of tokens usually carries most of the loss."
 )
-REMEDY = "They are drawn when tokens.jsonl lies beside the log."
+REMEDY = "Train with entropo.monitor.tokens=20, or so many as you want a step."
 AROUND = 160
 LEVELS = 4
 VISIBLE = {"\n": "\u21b5", "\t": "\u21e5", " ": "\u2423", "\r": "\u240d"}

@@ -1,0 +1,64 @@
+"""How many tokens lie beyond the clip of the policy loss, by side and by the advantage's sign, for every loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from verl.utils.metric import AggregationType, Metric
+from verl.workers.utils.padding import no_padding_2_padding
+
+from entropo_plugin.objectives import clip_sides
+
+
+def actor_bounds(actor: Any) -> tuple[float, float]:
+    """``clip_ratio_low`` and ``clip_ratio_high`` of ``actor_rollout_ref.actor`` as verl's losses read them."""
+    low, high = actor.clip_ratio_low, actor.clip_ratio_high
+    return actor.clip_ratio if low is None else low, actor.clip_ratio if high is None else high
+
+
+def bounds_in_force(actor: Any, payload: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``clip_sides``: ADAPO's and Clip-Cov's own bounds of this step, or the actor's."""
+    if "adapo" in payload:
+        return dict(payload["adapo"])
+    low, high = actor_bounds(actor)
+    own = payload.get("entropo_clip_cov", {})
+    return {
+        "low": own.get("clip_low", low),
+        "high": own.get("clip_high", high),
+        "dual": actor.get("clip_ratio_c", 3.0),
+    }
+
+
+def clip_shares(
+    actor: Any, payload: dict[str, Any], model_output: dict[str, Any], data: TensorDict
+) -> dict[str, Metric]:
+    """``entropo/clip/SIDE`` of one micro-batch: shares of the global mini-batch's response tokens.
+
+    Nothing here touches the loss: log-probs are read detached, and nothing is written back.
+
+    Args:
+        actor: verl's actor settings.
+        payload: this step's payload, empty where we only measure.
+        model_output: of the actor's forward pass.
+        data: the micro-batch, with the advantages that the loss received.
+    """
+    mask, old, advantage = (_padded(data[name]) for name in ("response_mask", "old_log_probs", "advantages"))
+    logp = no_padding_2_padding(model_output["log_probs"].detach(), data)[:, : mask.shape[1]]
+    bounds = bounds_in_force(actor, payload)
+    sides = clip_sides(logp, old, advantage, mask, **bounds)
+    if bounds.get("ratio_bounds") is None:
+        del sides["outer"]
+    counts = torch.stack(list(sides.values())).sum((1, 2))
+    # one transfer from the device for all sides
+    shares = (counts * data["dp_size"] / max(data["batch_num_tokens"], 1)).tolist()
+    return {
+        f"entropo/clip/{side}": Metric(value=share, aggregation=AggregationType.SUM)
+        for side, share in zip(sides, shares, strict=True)
+    }
+
+
+def _padded(values: Tensor) -> Tensor:
+    return values.to_padded_tensor(0) if values.is_nested else values

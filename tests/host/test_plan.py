@@ -71,7 +71,7 @@ def test_stock_runs_are_not_our_business():
         ),
         (
             [
-                "+entropo=repo_r",
+                "+entropo=monitor",
                 "entropo.covariance=clip_cov",
                 "actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean",
             ],

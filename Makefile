@@ -13,7 +13,7 @@ UNWANTED = torchvision torchaudio torchcodec triton
 SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js')
 DEMO_ARGS ?=
 
-.PHONY: demo test lint unit e2e browser bench clean
+.PHONY: demo test lint unit e2e browser bench fuzz contract clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/entropo demo $(DEMO_ARGS)
@@ -25,6 +25,19 @@ unit: $(VENV)/.installed $(VENV)/.dev
 
 e2e: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/pytest -m e2e --durations=0 -v
+
+# ten thousand random configurations; ENTROPO_FUZZ_SEED=N draws others
+fuzz: $(VENV)/.installed $(VENV)/.dev
+	OMP_NUM_THREADS=1 ENTROPO_FUZZ_CASES=10000 $(VENV)/bin/pytest -s tests/host/test_fuzz.py
+
+# what we lean on in verl, on the installed one and on the last one below the supported range
+contract: $(VENV)/.installed $(VENV)/.dev $(VENV)/verl-0.9.0
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest tests/host/test_contract.py
+	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/verl-0.9.0 $(VENV)/bin/pytest tests/host/test_contract.py
+
+$(VENV)/verl-0.9.0: $(VENV)/.host
+	$(PIP) install -q --no-deps --upgrade --target $@ "verl==0.9.0"
+	touch $@
 
 lint: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/ruff check .

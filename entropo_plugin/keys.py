@@ -13,6 +13,19 @@ class ConfigError(ValueError):
     """A setting that cannot be used. The message names the key, its value, what is allowed and what to change."""
 
 
+# Integers beyond it are no setting, and no float either.
+LARGEST = 10**300
+QUOTES = "'\""
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """A value for a message, cut where it is long."""
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def key(
     default: Any,
     help: str,
@@ -36,11 +49,12 @@ def group(kind: type) -> Any:
 
 def parse_group(kind: type, node: Any, path: str) -> Any:
     if not isinstance(node, Mapping):
-        raise ConfigError(f"{path}={node!r}: expected a group with the keys {_names(kind)}.")
+        raise ConfigError(f"{path}={shown(node)}: expected a group with the keys {_names(kind)}.")
     known = {f.name: f for f in fields(kind)}
     for name in node:
         if name not in known:
-            raise ConfigError(f"{path}.{name}: unknown key.{_closest(str(name), known)} Known here: {_names(kind)}.")
+            where = f"{path}.{shown(name).strip(QUOTES)}"
+            raise ConfigError(f"{where}: unknown key.{_closest(str(name)[:99], known)} Known here: {_names(kind)}.")
     return kind(**{name: _parse_field(known[name], value, f"{path}.{name}") for name, value in node.items()})
 
 
@@ -52,24 +66,25 @@ def _parse_field(item: Any, value: Any, path: str) -> Any:
     value = _coerce(item, value, path)
     allowed = _allowed(item)
     if item.metadata["choices"] and value not in item.metadata["choices"]:
-        raise ConfigError(f"{path}={value!r}: not allowed. Set {path} to one of {allowed}.")
+        raise ConfigError(f"{path}={shown(value)}: not allowed. Set {path} to one of {allowed}.")
     if isinstance(value, float | int) and not isinstance(value, bool) and not _within(item, value):
-        raise ConfigError(f"{path}={value!r}: out of range. Set {path} to a number in {allowed}.")
+        raise ConfigError(f"{path}={shown(value)}: out of range. Set {path} to a number in {allowed}.")
     return value
 
 
 def _coerce(item: Any, value: Any, path: str) -> Any:
     kind = item.type.removesuffix(" | None")
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+    if kind == "float" and type(value) is int and abs(value) < LARGEST:
         value = float(value)
     if type(value).__name__ != kind:
-        raise ConfigError(f"{path}={value!r}: expected {_allowed(item)}, got {type(value).__name__}.")
+        raise ConfigError(f"{path}={shown(value)}: expected {_allowed(item)}, got {type(value).__name__}.")
     return value
 
 
 def _within(item: Any, value: float) -> bool:
     low, high = item.metadata["low"], item.metadata["high"]
-    return math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
+    finite = abs(value) < LARGEST and math.isfinite(value)
+    return finite and (low is None or value >= low) and (high is None or value <= high)
 
 
 def _allowed(item: Any) -> str:

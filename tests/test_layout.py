@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent / "entropo_plugin"
 ALLOWED = {
     "keys": set(),
     "side_file": set(),
-    "config": {"keys"},
+    "config": {"contradictions", "keys"},
+    "contradictions": {"config", "keys"},
     "objectives": {"config"},
     "control": {"config"},
     "monitor": {"config"},

@@ -13,7 +13,7 @@ from entropo_plugin.demo.outcome import Outcome, curve, table, write_summary
 from entropo_plugin.demo.process import TrainingFailed, train
 
 OBJECTIVES = {
-    "repo_r": ["+entropo=repo_r", "entropo.repo.zeta.initial=0.05", "entropo.repo.zeta.high=0.3"],
+    "repo_r": ["+entropo=repo_r", "entropo.repo.zeta.initial=0.1", "entropo.repo.zeta.high=0.5"],
     "repo_neutral": ["+entropo=repo_neutral", "entropo.target.fraction=0.8"],
     "repo_d": ["+entropo=repo_d", "entropo.repo.zeta.initial=1"],
 }

@@ -43,6 +43,9 @@ class Alarms:
         broken = metrics.get("entropo/tokens/nonfinite_share", 0)
         if broken > 0:
             yield "broken numbers", f"{broken:.2%} of the tokens have a value that is not finite. {FIND}"
+        lost = metrics.get("entropo/nonfinite/log_probs", 0)
+        if lost > 0:
+            yield "broken update", f"{lost:.2%} of the tokens have a NaN or infinite log-prob in the update. {LOGITS}"
         if metrics.get("entropo/tokens/count") == 0:
             yield "empty responses", "no response holds a token; the step carries no signal, controllers stand still."
         if metrics.get("entropo/tokens/truncated_share") == 1:
@@ -68,6 +71,7 @@ class Alarms:
 
 
 FIND = "They are left out of every statistic. Find the cause in the model's, the rollout's or the reward's numbers."
+LOGITS = "Look at what moves the model's logits: learning rate, coefficients, dtype."
 REACH = "The target is out of its reach: widen {keys}, or set entropo.target nearer to the measured entropy."
 BOUNDS = {
     "zeta": "entropo.repo.zeta.high",

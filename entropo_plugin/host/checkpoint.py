@@ -115,12 +115,24 @@ def _step_of(folder: str | Path) -> int | None:
 
 
 def resumed_folder(config: Any) -> str | None:
-    """The checkpoint folder that verl resumes from, found as verl finds it; None for a fresh start."""
+    """The checkpoint folder that verl resumes from, found as verl finds it; None for a fresh start.
+
+    Raises:
+        ConfigError: verl's marker of the newest checkpoint holds no number, as a crash may leave it.
+    """
     trainer = config.trainer
     if trainer.resume_mode == "disable":
         return None
     if trainer.resume_mode == "resume_path":
         return os.path.abspath(trainer.resume_from_path)
-    from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
+    from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path, get_checkpoint_tracker_filename
 
-    return find_latest_ckpt_path(os.path.abspath(trainer.default_local_dir))
+    folder = os.path.abspath(trainer.default_local_dir)
+    try:
+        return find_latest_ckpt_path(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{get_checkpoint_tracker_filename(folder)} holds no step ({error}), as a crash may leave it. Write the "
+            "number of the newest whole global_step_N into it, or set trainer.resume_mode=resume_path and "
+            "trainer.resume_from_path."
+        ) from error

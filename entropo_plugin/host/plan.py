@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse
+from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse, shown
+from entropo_plugin.host import verl_keys
 from entropo_plugin.host.combinations import check_combination
 
 ACTOR = "actor_rollout_ref.actor"
@@ -16,12 +18,20 @@ BOUNDS = {"repo_r": (1e-4, 0.05), "repo_d": (1e-3, 10.0)}
 
 
 def get(config: Any, path: str, default: Any = None) -> Any:
-    """The value at a dotted path of an OmegaConf config, or ``default``."""
-    return OmegaConf.select(config, path, default=default)
+    """The value at a dotted path of an OmegaConf config, or ``default``.
+
+    Raises:
+        ConfigError: the path holds an interpolation that leads nowhere.
+    """
+    try:
+        return OmegaConf.select(config, path, default=default)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path} cannot be resolved: {str(error).splitlines()[0]}. Set {path}.") from error
 
 
 def mode(config: Any) -> str:
-    return str(get(config, "trainer.v1.trainer_mode", "sync"))
+    chosen = get(config, "trainer.v1.trainer_mode", "sync")
+    return chosen if isinstance(chosen, str) else shown(chosen)
 
 
 def concerns(config: Any) -> bool:
@@ -63,9 +73,8 @@ class Plan:
         Raises:
             ConfigError: a setting of ours is wrong, or does not fit the rest of the configuration.
         """
-        node = get(config, "entropo")
-        plain: Any = OmegaConf.to_container(node, resolve=True) if node is not None else {}
-        settings = parse(plain)
+        verl_keys.check(config, get)
+        settings = parse(_plain(get(config, "entropo")))
         name = get(config, "algorithm.adv_estimator")
         estimator = name if name in ESTIMATORS else None
         low, high = BOUNDS.get(estimator or "", (1e-4, 0.05))
@@ -133,6 +142,12 @@ class Plan:
                 f"entropo.repo.zeta.low={self.low} exceeds entropo.repo.zeta.high={self.high}. "
                 "Set both, the smaller one as low."
             )
+        zeta = self.settings.repo.zeta
+        if self.estimator in BOUNDS and zeta.law in ("doubling", "pi") and abs(zeta.initial) > self.high:
+            raise ConfigError(
+                f"entropo.repo.zeta.initial={zeta.initial} lies outside [-{self.high}, {self.high}]. "
+                "Move it, or entropo.repo.zeta.high."
+            )
         _check_trainer(config)
         check_combination(config)
         _check_packages(config)
@@ -163,9 +178,20 @@ class Plan:
         return found
 
 
+def _plain(node: Any) -> Any:
+    """The node ``entropo:`` as plain values, its interpolations resolved."""
+    if not OmegaConf.is_config(node):
+        return node
+    try:
+        return OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"entropo: cannot be resolved: {str(error).splitlines()[0]}.") from error
+
+
 def _updates_per_batch(config: Any) -> int:
-    mini = get(config, f"{ACTOR}.ppo_mini_batch_size", 1)
-    return get(config, f"{ACTOR}.ppo_epochs", 1) * max(1, get(config, "data.train_batch_size", 1) // max(1, mini))
+    paths = (f"{ACTOR}.ppo_epochs", "data.train_batch_size", f"{ACTOR}.ppo_mini_batch_size")
+    epochs, batch, mini = (get(config, path) or 1 for path in paths)
+    return epochs * max(1, batch // mini)
 
 
 def _check_trainer(config: Any) -> None:
@@ -190,7 +216,8 @@ def _check_trainer(config: Any) -> None:
 def _measures(config: Any) -> bool:
     """Whether the node holds more than the choice of the host."""
     node = get(config, "entropo")
-    return mode(config) in TRAINER_MODES or (node is not None and any(name != "host" for name in node))
+    settings = OmegaConf.is_dict(node) and any(name != "host" for name in node)
+    return mode(config) in TRAINER_MODES or settings
 
 
 def _check_packages(config: Any) -> None:

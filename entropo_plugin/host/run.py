@@ -7,12 +7,12 @@ import math
 from typing import Any
 
 from entropo_plugin import __version__
-from entropo_plugin.config import ConfigError
+from entropo_plugin.config import ConfigError, shown
 from entropo_plugin.control import Move
 from entropo_plugin.host.coefficients import clip_high, controllers, ratio_bounds
 from entropo_plugin.host.idle import Idle
 from entropo_plugin.host.plan import Plan
-from entropo_plugin.host.state import misfits, shown
+from entropo_plugin.host.state import misfits
 from entropo_plugin.monitor import ChangeTracker, RewardLaw
 
 logger = logging.getLogger("entropo_plugin")

@@ -19,6 +19,7 @@ from entropo_plugin.objectives import (
     repo_d,
     repo_neutral,
     repo_r,
+    response_only,
     select_band,
     select_top,
     selection_metrics,
@@ -41,19 +42,23 @@ def shape_advantages(data: Batch, run: Run, metrics: dict[str, float]) -> Tensor
     Returns:
         ``(batch, response)`` advantages, 0 outside the mask.
     """
+    return response_only(_shaped(data, run, metrics), data["response_mask"])
+
+
+def _shaped(data: Batch, run: Run, metrics: dict[str, float]) -> Tensor:
     repo, base, mask = run.plan.settings.repo, data["advantages"], data["response_mask"]
     exact = run.plan.estimator != "repo_r" or repo.center
     level = stand_in(data["old_log_probs"], data["entropy"] if exact else None, repo.logp_floor)
     if run.plan.estimator == "repo_r":
-        return repo_r(base, level, run.coefficient("zeta")) * mask
+        return repo_r(base, level, run.coefficient("zeta"))
     if run.plan.estimator == "repo_d":
         cost = step_cost(base, data["old_log_probs"], data["entropy"], mask)
-        return repo_d(base, level, cost, run.coefficient("zeta")) * mask
+        return repo_d(base, level, cost, run.coefficient("zeta"))
     about = run.plan.settings.neutral
     wanted = neutral_beta(base, data["old_log_probs"], data["entropy"], mask, run.pull(), about.cap)
     beta = bound_beta(wanted, base, level, mask, about.share)
     metrics["entropo/beta_neutral"] = float(beta)
-    return repo_neutral(base, level, beta) * mask
+    return repo_neutral(base, level, beta)
 
 
 def preview(tokens: StepTokens, run: Run) -> StepTokens:

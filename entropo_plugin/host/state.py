@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from entropo_plugin.config import shown
+
 LARGEST_COUNT = 2**53
 # No entropy, coefficient or sum of squares of a real run comes near it.
 LARGEST = 1e60
@@ -56,9 +58,3 @@ def _number(value: Any) -> bool:
 def _expected(own: Any) -> str:
     names = {bool: "true or false", str: "text", int: "a count", list: "a list of finite numbers"}
     return names.get(type(own), "a finite number of a size that a run can have")
-
-
-def shown(value: Any, most: int = 60) -> str:
-    """A value for a message, cut where it is long."""
-    text = f"a number of {value.bit_length()} bits" if isinstance(value, int) and abs(value) > 2**200 else repr(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -23,6 +23,7 @@ from entropo_plugin.objectives import repo_r, stand_in
 
 PAYLOAD = "entropo"
 SELECTED = "entropo_selected"
+BROKEN = "entropo/nonfinite/log_probs"
 
 
 def entropo_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None) -> Any:
@@ -42,7 +43,16 @@ def entropo_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp
         if "penalty" in payload:
             loss = loss + losses.penalty(model_output, data, config)
     shares = {name: token_share(marked, data) for name, marked in current.shares.items()}
+    shares |= {BROKEN: token_share(broken(model_output, data), data)}
     return loss, found | metrics | shares | clip_shares(config, payload, model_output, changed)
+
+
+def broken(model_output: dict[str, Any], data: TensorDict) -> Tensor:
+    """``(batch, response)`` True where the current log-prob is NaN or infinite.
+
+    The losses bound the ratio, so that an infinite log-prob need not show in them.
+    """
+    return ~no_padding_2_padding(model_output["log_probs"].detach(), data).isfinite()
 
 
 def with_entropy_coeff(config: Any, payload: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from entropo_plugin.objectives.adapo import adapo, clip_sides, high_from_offset
 from entropo_plugin.objectives.base import group_advantage, leave_one_out
 from entropo_plugin.objectives.covariance import PENALTIES, clip_cov, kl_cov, kl_penalty, micro_band, micro_top
-from entropo_plugin.objectives.ratio import count_nonfinite, log_ratio
+from entropo_plugin.objectives.ratio import count_nonfinite, log_ratio, response_only
 from entropo_plugin.objectives.repo import (
     bound_beta,
     drop_small,
@@ -47,6 +47,7 @@ __all__ = [
     "repo_d",
     "repo_neutral",
     "repo_r",
+    "response_only",
     "select_band",
     "select_top",
     "selection_metrics",

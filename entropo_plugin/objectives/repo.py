@@ -37,7 +37,8 @@ def repo_r(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
     push = zeta * level
     raised = (advantage * (1 - push)).clamp(min=0)
     lowered = (advantage * (1 + push)).clamp(max=0)
-    return torch.where(advantage > 0, raised, torch.where(advantage < 0, lowered, torch.zeros_like(advantage)))
+    # what is neither above nor below 0 is 0, or a NaN that must not be hidden
+    return torch.where(advantage > 0, raised, torch.where(advantage < 0, lowered, advantage))
 
 
 def step_cost(advantage: Tensor, logp: Tensor, entropy: Tensor, mask: Tensor) -> Tensor:

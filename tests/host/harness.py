@@ -134,9 +134,8 @@ def row(uid, session, prompt, tokens, logp, score, mask=None, output=0):
     reward[-1] = score
     ids = torch.cat([prompt, tokens])
     fields = {
-        "prompts": prompt, "responses": tokens, "input_ids": ids, "attention_mask": torch.ones_like(ids),
-        "position_ids": torch.arange(len(ids)), "response_mask": mask, "loss_mask": mask, "rm_scores": reward,
-        "rollout_log_probs": logp, "uid": uid, "num_turns": 1,
+        "prompts": prompt, "responses": tokens, "input_ids": ids, "response_mask": mask, "loss_mask": mask,
+        "rm_scores": reward, "rollout_log_probs": logp, "uid": uid,
     }  # fmt: skip
     return {"key": f"{uid}_{session}_{output}", "fields": fields, "tag": {"seq_len": len(ids)}}
 
@@ -220,7 +219,10 @@ class Ranks:
                 max_token_len_per_gpu=self.engine.ppo_max_token_len_per_gpu,
                 micro_batch_size_per_gpu=self.engine.ppo_micro_batch_size_per_gpu,
             )
-        count = max(len(prepare_micro_batches(part)[0]) for part in parts)
+        cut = [prepare_micro_batches(part)[0] for part in parts]
+        count = max(map(len, cut))
+        if all(len(each) == count for each in cut):
+            return cut
         return [prepare_micro_batches(part, min_num_micro_batch=count)[0] for part in parts]
 
 
@@ -245,6 +247,15 @@ def like(flat, nested):
     return torch.nested.nested_tensor_from_jagged(flat, offsets=nested.offsets())
 
 
+class Tokenizer:
+    """As much of a tokenizer as a step asks for."""
+
+    eos_token_id = pad_token_id = END
+
+    def __len__(self):
+        return VOCABULARY
+
+
 class InProcess(v1.PPOTrainerSync):
     """verl's synchronous trainer with its processes replaced by objects."""
 
@@ -252,7 +263,7 @@ class InProcess(v1.PPOTrainerSync):
         return self
 
     def _setup(self):
-        self.tokenizer = SimpleNamespace(eos_token_id=END, pad_token_id=END)
+        self.tokenizer = Tokenizer()
         self.reward_loop_manager = SimpleNamespace(reward_loop_worker_handles=[])
         self.global_steps, self.timing_raw, self.ref_in_actor = 1, {}, False
         self.actor_rollout_wg = self.ref_policy_wg = self.ranks
@@ -275,6 +286,9 @@ class InProcess(v1.PPOTrainerSync):
 
     def _update_critic(self, batch, metrics):
         return batch
+
+    def _compute_metrics(self, batch, metrics):
+        transfer_queue.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["responses"])
 
 
 class Stock(InProcess):
@@ -316,6 +330,7 @@ class Training:
         self.store.fill(rows)
         self.trainer.rows, metrics = rows, {}
         self.batch = self.trainer.step(metrics, {})
+        self.trainer._compute_metrics(self.batch, metrics)
         self.trainer.global_steps += 1
         return metrics
 

@@ -58,6 +58,8 @@ METHODS = {
     "repo_r_clip_cov": COVARIANCE,
     "repo_r_kl_cov": COVARIANCE,
     "repo_neutral_adapo": {},
+    "adapo_clip_cov": {"algorithm__adv_estimator": "grpo", **COVARIANCE},
+    "adapo_kl_cov": {"algorithm__adv_estimator": "grpo", **COVARIANCE},
 }
 
 
@@ -145,7 +147,10 @@ def test_how_many_tokens_verls_kl_cov_takes_depends_on_the_cut_and_ours_does_not
     advantage = torch.randn(64, 1, generator=draw).expand(64, 512)
     sizes = [64 // pieces for pieces in (1, 2, 4, 8, 16, 32, 64)]
     theirs = [
-        sum(int(micro_top(*each, 2e-4).sum()) for each in zip(*(x.split(size) for x in (logp, advantage, mask))))
+        sum(
+            int(micro_top(*each, 2e-4).sum())
+            for each in zip(*(x.split(size) for x in (logp, advantage, mask)), strict=True)
+        )
         for size in sizes
     ]
     assert theirs == [6, 6, 4, 8, 16, 32, 64]

@@ -116,6 +116,37 @@ def test_what_cannot_work_is_refused_by_name(overrides, message):
         check(*overrides)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.train_batch_size=0", "data.train_batch_size=0: expected a whole number, at least 1"),
+        ("actor_rollout_ref.actor.ppo_epochs=1.5", "actor.ppo_epochs=1.5: expected a whole number"),
+        ("trainer.use_v1=yes_please", "trainer.use_v1='yes_please': expected true or false"),
+        ("actor_rollout_ref.actor.entropy_coeff=nan", "actor.entropy_coeff=nan: expected a finite number"),
+        ("algorithm.adv_estimator=[repo_r]", r"algorithm.adv_estimator=\['repo_r'\]: expected a name"),
+        ("trainer.resume_mode=always", "trainer.resume_mode='always': expected one of auto | disable | resume_path"),
+        ("trainer.resume_mode=resume_path", "trainer.resume_from_path=None: .* named global_step_N"),
+        ("trainer.resume_mode=null", "trainer.resume_mode is not set"),
+        ("trainer.critic_warmup=${nowhere}", "trainer.critic_warmup cannot be resolved: Interpolation key 'nowhere'"),
+        ("entropo.repo.zeta.high=${nowhere}", "entropo: cannot be resolved: Interpolation key 'nowhere'"),
+        ("entropo.repo.zeta.initial=0.1", r"entropo.repo.zeta.initial=0.1 lies outside \[-0.05, 0.05\]"),
+        ("entropo.clip_cov.anneal.end=2", r"entropo.clip_cov.anneal.end=2.0: out of range. .* \[0, 1\]"),
+        ("entropo.adapo.clip_high.anneal.end=-1", r"clip_high.anneal.end=-1.0: out of range. .* \[0, 100\]"),
+        ("entropo.kl_cov.anneal.end=-0.1", r"entropo.kl_cov.anneal.end=-0.1: out of range. .* \[0, 1000\]"),
+    ],
+)
+def test_wrong_values_of_the_keys_that_we_read_are_refused_by_name(override, message):
+    with pytest.raises(ConfigError, match=message.replace(" | ", r" \| ")):
+        check("+entropo=repo_r", override)
+
+
+def test_a_marker_that_a_crash_left_empty_is_refused_by_path(tmp_path):
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("")
+    where = [f"trainer.default_local_dir={tmp_path}", "trainer.resume_mode=auto"]
+    with pytest.raises(ConfigError, match=f"{tmp_path}/latest_checkpointed_iteration.txt holds no step"):
+        guard.preview_resume(compose("ppo_trainer", [*CPU, "+entropo=repo_r", *where]), check("+entropo=repo_r"))
+
+
 def test_the_transformers_rollout_is_refused_without_the_cpu_host():
     with pytest.raises(ConfigError, match="rollout.name=hf is part of the CPU host. Add .entropo_host=cpu"):
         check("+entropo=repo_r", "actor_rollout_ref.rollout.name=hf", host=[])

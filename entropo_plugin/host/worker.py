@@ -43,8 +43,8 @@ def entropo_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp
         if "penalty" in payload:
             loss = loss + losses.penalty(model_output, data, config)
     shares = {name: token_share(marked, data) for name, marked in current.shares.items()}
-    shares |= clip_shares(config, payload, model_output, changed)
-    return loss, found | metrics | shares | {BROKEN: token_share(broken(model_output, data), data)}
+    shares |= {BROKEN: token_share(broken(model_output, data), data)}
+    return loss, found | metrics | shares | clip_shares(config, payload, model_output, changed)
 
 
 def broken(model_output: dict[str, Any], data: TensorDict) -> Tensor:

@@ -287,6 +287,9 @@ class InProcess(v1.PPOTrainerSync):
     def _update_critic(self, batch, metrics):
         return batch
 
+    def _compute_metrics(self, batch, metrics):
+        transfer_queue.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["responses"])
+
 
 class Stock(InProcess):
     """Without us: the workers keep the loss that verl gives them."""
@@ -327,6 +330,7 @@ class Training:
         self.store.fill(rows)
         self.trainer.rows, metrics = rows, {}
         self.batch = self.trainer.step(metrics, {})
+        self.trainer._compute_metrics(self.batch, metrics)
         self.trainer.global_steps += 1
         return metrics
 

@@ -106,7 +106,7 @@ NAMES = {
     + ["verl.workers.rollout.base._ROLLOUT_REGISTRY"],
     "cpu/hf_rollout.py": [f"verl.workers.rollout.replica.{name}" for name in ("RolloutReplica", "TokenOutput")]
     + ["verl.workers.config.HFModelConfig", "verl.workers.rollout.base.BaseRollout"],
-    "measure.py": ["transfer_queue.kv_batch_get", "transfer_queue.kv_batch_put"],
+    "overheard.py": ["transfer_queue.kv_batch_get", "transfer_queue.kv_batch_put"],
 }
 CASES = [(path, file) for file, paths in NAMES.items() for path in paths]
 
@@ -150,6 +150,14 @@ TEXTS = [
         ["batch.extra_info.update", "update_actor(batch)", "reduce_metrics"],
         "extra_info rides to the workers, and their metrics are reduced",
         "trainer.py",
+    ),
+    *(
+        (f"{BASE}.PPOTrainer.{name}", texts, "what we measure passes through the driver", "overheard.py")
+        for name, texts in {
+            "_compute_old_log_prob": ["tq.kv_batch_get(", '"old_log_probs", "entropy"'],
+            "_compute_advantage": ['"uid", "response_mask", "rm_scores", "rollout_log_probs"', "tq.kv_batch_get("],
+            "_compute_metrics": ['"responses"', "kv_batch_get=tq.kv_batch_get"],
+        }.items()
     ),
     (f"{BASE}.PPOTrainer.step", ["combined_tags", "KVBatchMeta("], "a step returns the keys of its rows", "measure.py"),
     (f"{BASE}.PPOTrainer.step", ["is_padding"], "padding rows are tagged", "measure.py"),

@@ -15,10 +15,12 @@ from transfer_queue import KVBatchMeta
 from entropo_plugin.config import parse
 from entropo_plugin.host import estimators, measure
 from entropo_plugin.host.alarms import PATIENCE, Alarms
+from entropo_plugin.host.overheard import Overheard
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
 from entropo_plugin.host.shaping import select_tokens, shape_advantages
 from entropo_plugin.host.worker import token_share
+from entropo_plugin.monitor import dynamics_metrics
 
 ACTOR = OmegaConf.create({"clip_ratio": 0.2, "clip_ratio_low": 0.2, "clip_ratio_high": 0.28, "strategy": "fsdp2"})
 ACTOR.fsdp_config = {}
@@ -47,56 +49,58 @@ def fields(lengths, seed=0, **change):
     return TensorDict(data, batch_size=len(lengths))
 
 
-def step_of(data, monkeypatch, limit=8, padding=()):
-    monkeypatch.setattr(measure.tq, "kv_batch_get", lambda **_: data)
+def step_of(data, limit=8, padding=()):
     tags = [{"is_padding": row in padding} for row in range(len(data))]
     keys = [f"{row // 2}_{row % 2}_0" for row in range(len(data))]
-    return measure.step_tokens(KVBatchMeta(partition_id="train", keys=keys, tags=tags), limit=limit, end=None)
+    heard, batch = Overheard(), KVBatchMeta(partition_id="train", keys=keys, tags=tags)
+    heard.take(keys, data)
+    return measure.with_responses(measure.step_tokens(heard, batch), heard, batch, limit, None)
 
 
-def metrics_of(data, monkeypatch, **kind):
-    metrics, _ = measure.measure(step_of(data, monkeypatch, **kind), ACTOR)
+def metrics_of(data, **kind):
+    tokens = step_of(data, **kind)
+    metrics = measure.measure(tokens, ACTOR)[0] | dynamics_metrics(tokens)
     assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values()), metrics
     return metrics
 
 
 @pytest.mark.parametrize("name", FLOATS)
 @pytest.mark.parametrize("value", BROKEN)
-def test_a_broken_field_leaves_every_other_metric_finite(name, value, monkeypatch):
-    metrics = metrics_of(fields([3, 5, 2, 8], **{name: value}), monkeypatch)
+def test_a_broken_field_leaves_every_other_metric_finite(name, value):
+    metrics = metrics_of(fields([3, 5, 2, 8], **{name: value}))
     share = metrics["entropo/tokens/nonfinite_share"]
     assert share == (0.0 if name == "rm_scores" else 1.0)
     assert ("entropo/entropy/token_mean" in metrics) == (name != "entropy")
 
 
-def test_everything_broken_at_once_leaves_counts_only(monkeypatch):
-    metrics = metrics_of(fields([3, 5], **dict.fromkeys(FLOATS, math.nan)), monkeypatch)
+def test_everything_broken_at_once_leaves_counts_only():
+    metrics = metrics_of(fields([3, 5], **dict.fromkeys(FLOATS, math.nan)))
     assert metrics["entropo/tokens/count"] == 8 and metrics["entropo/tokens/nonfinite_share"] == 1
     assert not [name for name in metrics if name.startswith(("entropo/entropy", "entropo/cov", "entropo/dynamics"))]
 
 
 @pytest.mark.parametrize(("lengths", "padding"), [([1, 1], (0, 1)), ([4, 1, 1], (0, 1, 2)), ([1], (0,))])
-def test_a_step_of_padding_rows_only_is_measured_as_empty(lengths, padding, monkeypatch):
+def test_a_step_of_padding_rows_only_is_measured_as_empty(lengths, padding):
     # 0.074 nats is what is known of bf16 logits, whatever the step holds
     expected = {"entropo/tokens/count": 0.0, "entropo/precision/entropy_error_rms": 0.074}
-    assert metrics_of(fields(lengths), monkeypatch, padding=padding) == expected
+    assert metrics_of(fields(lengths), padding=padding) == expected
 
 
 @pytest.mark.parametrize("lengths", [[0, 0, 0], [0, 2, 0]])
-def test_empty_responses_are_counted_as_such(lengths, monkeypatch):
-    metrics = metrics_of(fields(lengths), monkeypatch)
+def test_empty_responses_are_counted_as_such(lengths):
+    metrics = metrics_of(fields(lengths))
     assert metrics["entropo/tokens/count"] == sum(lengths) and metrics["entropo/tokens/truncated_share"] == 0
 
 
-def test_masked_out_everywhere_is_empty_too(monkeypatch):
+def test_masked_out_everywhere_is_empty_too():
     data = fields([3, 2])
     data["response_mask"] = nested([[0, 0, 0], [0, 0]], torch.int64)
-    metrics = metrics_of(data, monkeypatch)
+    metrics = metrics_of(data)
     assert metrics["entropo/tokens/count"] == 0 and "entropo/entropy/token_mean" not in metrics
 
 
-def test_all_truncated_is_said_by_a_metric(monkeypatch):
-    metrics = metrics_of(fields([4, 4]), monkeypatch, limit=4)
+def test_all_truncated_is_said_by_a_metric():
+    metrics = metrics_of(fields([4, 4]), limit=4)
     assert metrics["entropo/tokens/truncated_share"] == 1.0
     assert metrics["entropo/entropy/truncated"] == metrics["entropo/entropy/token_mean"]
 

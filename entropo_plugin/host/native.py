@@ -63,6 +63,7 @@ def beside(ours: Callable[..., Any], verls: Callable[..., Any] | None, active: C
             return verls(*args, **kwargs)
         return ours(*args, **{name: value for name, value in kwargs.items() if takes_all or name in known})
 
+    choice.__module__ = ours.__module__
     choice.__signature__ = inspect.signature(verls)  # type: ignore[attr-defined]
     choice.verls_own = verls  # type: ignore[attr-defined]
     return choice

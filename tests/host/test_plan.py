@@ -166,13 +166,21 @@ def test_a_missing_package_is_named_with_its_remedy(missing, monkeypatch):
         check("+entropo=repo_r")
 
 
-def test_warnings_name_inert_zeta_and_coarse_entropy(caplog):
+def test_warnings_name_inert_zeta_and_coarse_entropy(caplog, monkeypatch):
+    monkeypatch.setattr(plan, "exact_entropy", lambda: False)
     chosen = check("+entropo=repo_r", "entropo.repo.zeta.law=fixed", "entropo.repo.zeta.initial=0")
     config = compose("ppo_trainer", ["+entropo=monitor"])
     assert "leaves every advantage as it is" in chosen.warnings(compose("ppo_trainer", CPU))[0]
     with caplog.at_level(logging.WARNING, "entropo_plugin"):
         guard.check_start(config)
     assert "entropy_from_logits_with_chunking=false" in caplog.text
+
+
+def test_a_verl_with_exact_entropy_needs_no_warning(monkeypatch):
+    chosen, config = check("+entropo=monitor"), compose("ppo_trainer", ["+entropo=monitor"])
+    for exact, expected in ((False, 1), (True, 0)):
+        monkeypatch.setattr(plan, "exact_entropy", lambda exact=exact: exact)
+        assert sum("fp32 entropy" in sentence for sentence in chosen.warnings(config)) == expected
 
 
 def test_the_check_runs_inside_verls_own_validation():

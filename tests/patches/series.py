@@ -31,7 +31,7 @@ def touched(patch):
     return re.findall(r"^\+\+\+ b/(\S+)$", patch.read_text(), re.M)
 
 
-def tests_of(patch):
+def added_tests(patch):
     """The tests that a patch adds."""
     return [path for path in touched(patch) if path.startswith("tests/")]
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from series import OUTCOME, PATCHES, apply, clone, copy_verl, failures, letter, needed, run_tests, tests_of
+from series import OUTCOME, PATCHES, added_tests, apply, clone, copy_verl, failures, letter, needed, run_tests
 
 pytestmark = pytest.mark.patches
 ALONE = ("-c", "/dev/null", "--rootdir=.", "-W", "ignore")
@@ -43,7 +43,7 @@ def test_the_bug_before_and_the_fix_after(patch, stock, tmp_path):
 
 
 def test_all_together_pass_every_test_that_they_bring(patched):
-    files = [path for patch in PATCHES for path in tests_of(patch)]
+    files = [path for patch in PATCHES for path in added_tests(patch)]
     outcomes, said = run_tests(patched, files, *ALONE)
     assert failures(outcomes) == [], said
     assert len(outcomes) > 100

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from series import DEPENDS, FOLDER, OUTCOME, PATCHES, apply, letter, needed, tests_of, touched
+from series import DEPENDS, FOLDER, OUTCOME, PATCHES, added_tests, apply, letter, needed, touched
 
 TITLE = re.compile(r"# \[[a-z, ]+\] (feat|fix|refactor|chore|test): \S.*")
 SECTIONS = ["What does this PR do?", "Duplicates", "Design and code changes", "API and usage", "Tests", "Not done"]
@@ -35,16 +35,17 @@ def test_all_apply_in_order(tmp_path):
 
 
 def test_a_patch_that_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(AssertionError, match=PATCHES[0].name):
-        apply(partial_copy(tmp_path, *PATCHES[1:2]), *PATCHES[1:2], PATCHES[0])
+    later = next(patch for patch in PATCHES if needed(patch))
+    with pytest.raises(AssertionError, match=f"{later.name}: .*patch does not apply"):
+        apply(partial_copy(tmp_path, *needed(later), later), later)
 
 
 @each_patch
 def test_touches_verl_and_its_tests_only_and_adds_tests_of_its_own(patch):
     assert {path.split("/")[0] for path in touched(patch)} == {"verl", "tests"}
-    assert all(path.endswith("_on_cpu.py") for path in tests_of(patch))
-    others = [path for other in PATCHES if other != patch for path in tests_of(other)]
-    assert tests_of(patch) and not set(tests_of(patch)) & set(others)
+    assert all(path.endswith("_on_cpu.py") for path in added_tests(patch))
+    others = [path for other in PATCHES if other != patch for path in added_tests(other)]
+    assert added_tests(patch) and not set(added_tests(patch)) & set(others)
 
 
 @each_patch
@@ -59,7 +60,7 @@ def test_is_described_as_verl_asks(patch):
     assert TITLE.fullmatch(text.splitlines()[0])
     assert re.findall(r"^## (.*)$", text, re.M) == [*SECTIONS, "AI assistance"]
     assert DEPENDS.search(text)
-    assert [path for path, _, _ in OUTCOME.findall(text)] == tests_of(patch)
+    assert [path for path, _, _ in OUTCOME.findall(text)] == added_tests(patch)
 
 
 @each_patch

@@ -64,6 +64,7 @@ browser: $(VENV)/.installed $(VENV)/.dev
 
 bench: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/python tests/benchmarks/import_cost.py
+	$(VENV)/bin/python tests/benchmarks/monitor_cost.py
 
 # The tests run against the installed wheel, never against the source tree.
 $(VENV)/.installed: $(VENV)/.host $(SOURCES)

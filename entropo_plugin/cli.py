@@ -42,7 +42,8 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_recipes(commands: argparse._SubParsersAction) -> None:
-    commands.add_parser("recipes", help="list the Hydra choices that we add to verl")
+    parser = commands.add_parser("recipes", help="list the Hydra choices and whole recipes that we add to verl")
+    parser.add_argument("name", nargs="?", help="a whole recipe: print what it needs and its full command")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,9 +69,16 @@ def _run(options: argparse.Namespace) -> int:
         from entropo_plugin.report import run as draw
 
         return draw(options)
-    from entropo_plugin.recipe_files import listing
+    return _show_recipes(options.name)
 
-    print(listing())
+
+def _show_recipes(name: str | None) -> int:
+    from entropo_plugin.recipe_files import describe, find, listing
+
+    try:
+        print(describe(find(name)) if name else listing())
+    except LookupError as error:
+        raise ConfigError(f"entropo recipes: {error.args[0]}") from None
     return 0
 
 

@@ -1,8 +1,13 @@
-"""Where the Hydra recipes lie: inside an installed package, or beside it in a checkout."""
+"""The Hydra recipes: where they lie, what each needs, and the command that runs it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+GROUPS = ("entropo", "entropo_host")
+WHOLE = ("cpu", "7b", "8b", "32b")
+FACTS = ("config", "model", "data", "gpus", "memory", "tested")
 
 
 def folder() -> Path:
@@ -12,16 +17,86 @@ def folder() -> Path:
     return packaged if packaged.is_dir() else here.parent / "recipes"
 
 
-GROUPS = ("entropo", "entropo_host", "cpu")
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe, as the comment at its head describes it.
+
+    Attributes:
+        name: room and file, such as ``7b/qwen2_5_kl_cov``; in a command ``+recipes=NAME``.
+        about: what it trains, in prose.
+        facts: what it needs: verl's primary config, model, data, GPUs, memory, and how it was tested.
+        add: what its command must name besides, such as the method.
+    """
+
+    name: str
+    about: str
+    facts: dict[str, str]
+    add: str = ""
+
+    @property
+    def command(self) -> str:
+        """The full command, one argument group a line; TRAIN, TEST and MODEL are the user's."""
+        config = self.facts["config"]
+        named = "" if config == "ppo_trainer" else f" --config-name {config}"
+        files = "data.train_files=TRAIN.parquet data.val_files=TEST.parquet"
+        parts = [f"python -m verl.trainer.main_ppo{named}", f"+recipes={self.name}", self.add, files]
+        return " \\\n  ".join(part for part in parts if part)
+
+
+def recipes() -> list[Recipe]:
+    """Every whole recipe, from the smallest model to the largest."""
+    return [_read(path) for room in WHOLE for path in sorted((folder() / room).glob("*.yaml"))]
+
+
+def find(name: str) -> Recipe:
+    """The whole recipe of that name.
+
+    Raises:
+        LookupError: there is none; the message lists the names.
+    """
+    known = {recipe.name: recipe for recipe in recipes()}
+    wanted = name.removeprefix("+recipes=")
+    if wanted not in known:
+        raise LookupError(f"no recipe {name!r}. Choose one of: {', '.join(known)}.")
+    return known[wanted]
+
+
+def _read(path: Path) -> Recipe:
+    lines = _head(path)
+    split = lines.index("") if "" in lines else len(lines)
+    entries = dict(line.split(": ", 1) for line in lines[split + 1 :])
+    add = entries.pop("add", "")
+    return Recipe(f"{path.parent.name}/{path.stem}", " ".join(lines[:split]), entries, add)
+
+
+def _head(path: Path) -> list[str]:
+    """Lines of the comment at the head, without ``# @package``: prose, an empty line, then ``key: value``."""
+    head = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        head.append(line.removeprefix("#").strip())
+    return [line for line in head if not line.startswith("@package")]
+
+
+def describe(recipe: Recipe) -> str:
+    """One recipe for the terminal: what it is, what it needs, its command and how to change it."""
+    needs = [f"{key + ':':<8} {recipe.facts[key]}" for key in FACTS]
+    return "\n".join([f"{recipe.name}: {recipe.about}", "", *needs, "", recipe.command, "", _how_to_change(recipe)])
+
+
+def _how_to_change(recipe: Recipe) -> str:
+    method = "+entropo=NAME" if recipe.add else "entropo=NAME (without +, it has one)"
+    check = f"entropo doctor --config-name {recipe.facts['config']} +recipes={recipe.name} {recipe.add}".rstrip()
+    return f"Any key can be changed behind it; another method: {method}. To check it first:\n\n{check}"
 
 
 def listing() -> str:
     """Every choice with the first line of its explanation, one group after the other."""
-    lines = []
+    lines = ["Add to any verl command, e.g. python -m verl.trainer.main_ppo ... +entropo=repo_r", ""]
     for group in GROUPS:
         for path in sorted((folder() / group).glob("*.yaml")):
-            words = [
-                line[2:] for line in path.read_text().splitlines() if line.startswith("# ") and "@package" not in line
-            ]
-            lines.append(f"+{group}={path.stem:<12} {words[0]}")
-    return "\n".join(["Add to any verl command, e.g. python -m verl.trainer.main_ppo ... +entropo=repo_r", "", *lines])
+            lines.append(f"+{group}={path.stem:<12} {_head(path)[0]}")
+    lines += ["", "Whole recipes; `entropo recipes NAME` prints what one needs and its full command:", ""]
+    lines += [f"{recipe.name:<34} {recipe.facts['gpus']:<44} {recipe.about}" for recipe in recipes()]
+    return "\n".join(lines)

@@ -14,3 +14,6 @@ class EntropoSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(provider="entropo", path=f"file://{folder()}")
+        # The parent too: ``+recipes=7b/NAME`` is a choice of the group ``recipes``, because Hydra's grammar for the
+        # command line lets no group's name begin with a digit.
+        search_path.append(provider="entropo", path=f"file://{folder().parent}")

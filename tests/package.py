@@ -1,0 +1,84 @@
+"""`make package`: the wheel and the sdist, built twice to the same bytes, and tried in clean environments.
+
+For each Python 3.10, 3.11 and 3.12 that is present: an environment with the wheel and what its pure parts need (torch,
+PyYAML, no verl), the command `entropo --version`, and the unit tests of the packages that know no host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHONS = ("python3.10", "python3.11", "python3.12")
+# packages that know no host, and the tests of ours that know none either
+PURE = ["tests/objectives", "tests/control", "tests/monitor"]
+NEEDS = ["pytest>=8", "hypothesis>=6", "PyYAML", "numpy", "omegaconf"]
+
+
+def build(target: Path) -> dict[str, str]:
+    """Wheel and sdist of a fresh copy of the checkout; their SHA-256 by file name."""
+    with tempfile.TemporaryDirectory() as copy:
+        source = Path(copy) / "source"
+        shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".venv", ".git", ".build", "dist", "__pycache__"))
+        run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), str(source))
+    files = sorted(target.iterdir())
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def build_twice(target: Path) -> Path:
+    """The wheel, once two builds in different folders have agreed on every byte."""
+    shutil.rmtree(target, ignore_errors=True)
+    first = build(target)
+    with tempfile.TemporaryDirectory() as other:
+        second = build(Path(other))
+    if first != second:
+        raise SystemExit(f"the builds differ:\n{first}\n{second}")
+    for name, digest in first.items():
+        print(f"reproducible  {digest}  {name}")
+    return next(target.glob("*.whl"))
+
+
+def interpreters() -> list[str]:
+    """Those of PYTHONS that start; a name on PATH alone may be a version manager's empty shim."""
+    found = []
+    for name in PYTHONS:
+        extra = os.environ.get(name.upper().replace(".", "_"))
+        command = extra or shutil.which(name)
+        if command and subprocess.run([command, "-c", "import venv"], capture_output=True).returncode == 0:
+            found.append(command)
+        else:
+            print(f"not present   {name} (set {name.upper().replace('.', '_')} to its path)")
+    return found
+
+
+def try_out(python: str, wheel: Path) -> None:
+    """Install the wheel beside its pure needs in a clean environment, import it and run the pure unit tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(python, "-m", "venv", folder)
+        inside = f"{folder}/bin/python"
+        install = [inside, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+        run(*install, *NEEDS)
+        if subprocess.run([*install, os.environ["TORCH"]]).returncode:
+            run(*install, "--extra-index-url", os.environ["TORCH_INDEX"], os.environ["TORCH"])
+        run(*install, "--no-deps", str(wheel))
+        run(f"{folder}/bin/entropo", "--version")
+        run(inside, "-m", "pytest", "-q", *PURE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def run(*command: str, env: dict[str, str] | None = None) -> None:
+    subprocess.run(command, check=True, cwd=ROOT, env=env)
+
+
+if __name__ == "__main__":
+    # hatchling dates the files of both archives by it; the first commit of 2026 would do as well
+    os.environ.setdefault("SOURCE_DATE_EPOCH", "1767225600")
+    built = build_twice(ROOT / "dist")
+    for interpreter in interpreters():
+        try_out(interpreter, built)
+        print(f"tried out     {interpreter}")

@@ -13,7 +13,7 @@ UNWANTED = torchvision torchaudio torchcodec triton
 SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js')
 DEMO_ARGS ?=
 
-.PHONY: demo test lint unit e2e browser bench fuzz contract clean
+.PHONY: demo test lint unit e2e browser bench fuzz contract faults clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/entropo demo $(DEMO_ARGS)
@@ -38,6 +38,10 @@ contract: $(VENV)/.installed $(VENV)/.dev $(VENV)/verl-0.9.0
 $(VENV)/verl-0.9.0: $(VENV)/.host
 	$(PIP) install -q --no-deps --upgrade --target $@ "verl==0.9.0"
 	touch $@
+
+# kills real trainings, progress and result under runs/faults; FAULT_ARGS="--kills 3"
+faults: $(VENV)/.installed $(VENV)/.dev
+	$(VENV)/bin/python tests/faults/run.py $(FAULT_ARGS)
 
 lint: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -14,7 +14,7 @@ UNWANTED = torchvision torchaudio torchcodec triton
 SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js')
 DEMO_ARGS ?=
 
-.PHONY: demo test lint docs unit patches e2e browser bench fuzz contract clean
+.PHONY: demo test lint docs unit patches e2e browser bench fuzz contract faults package clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/entropo demo $(DEMO_ARGS)
@@ -43,6 +43,10 @@ $(VENV)/verl-0.9.0: $(VENV)/.host
 # Every patch in patches/ before and after, all together, and our own tests on the patched verl: minutes.
 patches: $(VENV)/.installed $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m patches
+
+# kills real trainings, progress and result under runs/faults; FAULT_ARGS="--kills 3"
+faults: $(VENV)/.installed $(VENV)/.dev
+	$(VENV)/bin/python tests/faults/run.py $(FAULT_ARGS)
 
 lint: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -17,6 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_demo(commands)
     _add_report(commands)
+    _add_launch(commands)
     _add_recipes(commands)
     return parser
 
@@ -39,6 +40,14 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     from entropo_plugin.report import add_arguments
 
     add_arguments(commands.add_parser("report", help="draw one run, or several side by side, as one HTML file"))
+
+
+def _add_launch(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("launch", help="run a training command; end it when a worker or a server dies")
+    parser.add_argument(
+        "--grace", type=float, default=60.0, help="seconds that the driver has to notice by itself (default 60)"
+    )
+    parser.add_argument("training", nargs="+", metavar="COMMAND", help="after --: python -m verl.trainer.main_ppo ...")
 
 
 def _add_recipes(commands: argparse._SubParsersAction) -> None:
@@ -69,6 +78,10 @@ def _run(options: argparse.Namespace) -> int:
         from entropo_plugin.report import run as draw
 
         return draw(options)
+    if options.command == "launch":
+        from entropo_plugin.demo.process import launch
+
+        return launch(options.training, options.grace)
     return _show_recipes(options.name)
 
 

@@ -46,6 +46,28 @@ def test_steps_arrive_as_they_are_logged_and_a_half_line_waits(monkeypatch, tmp_
     assert [step for step, _ in seen] == [1, 2] and seen[1][1] - seen[0][1] > 0.4
 
 
+VITAL_CHILD = (
+    "import subprocess, sys, time\n"
+    "code = 'import setproctitle, time; setproctitle.setproctitle(\"VLLM::EngineCore\"); time.sleep(60)'\n"
+    "server = subprocess.Popen([sys.executable, '-c', code]); time.sleep(8); server.kill(); time.sleep(60)"
+)
+
+
+def test_a_dead_server_that_the_driver_waits_for_ends_the_run_by_name(capfd):
+    pytest.importorskip("setproctitle")
+    started = time.monotonic()
+    assert process.launch([sys.executable, "-c", VITAL_CHILD], grace=2) == 1
+    assert time.monotonic() - started < 40
+    assert "VLLM::EngineCore" in (said := capfd.readouterr().err) and "verl still waits for it" in said
+
+
+def test_launch_returns_the_commands_own_status_and_leaves_nothing_behind(monkeypatch):
+    monkeypatch.setattr(process.uuid, "uuid4", lambda: type("Id", (), {"hex": "launched"}))
+    code = "import subprocess, sys; subprocess.Popen(['sleep', '60'], start_new_session=True); sys.exit(7)"
+    assert process.launch([sys.executable, "-c", code]) == 7
+    assert process.marked("launched") == []
+
+
 def test_a_failure_shows_its_last_words(monkeypatch, tmp_path):
     fake_verl(monkeypatch, "print('noise'); raise RuntimeError('no luck')")
     with pytest.raises(

@@ -116,7 +116,7 @@ def make_runs(paths):
 
 
 def check_training(words, capsys):
-    overrides = words[3:]
+    overrides = ["actor_rollout_ref.rollout.n=8", *words[3:]]  # as the reader's command has it
     assert any(word.startswith("+entropo") for word in overrides)
     config = compose("ppo_trainer", overrides)
     if any(word.startswith("actor_rollout_ref.model.path=") for word in overrides):  # meant to be complete

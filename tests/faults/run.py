@@ -1,0 +1,133 @@
+"""Kills real trainings and says what came of it: ``make faults``, or ``python tests/faults/run.py --help``.
+
+driver: kill -9 of the trainer and its entry process at a random moment of rollout, update or save, then resume.
+worker, server: kill -9 of the actor's worker or of the rollout server; the run must end by itself, with a clear error,
+within 120 s, and leave no process behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from judge import MOMENTS, faults, table, window
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
+from support import main_ppo, overrides_for, start, wait_for
+
+from entropo_plugin.demo import process, task
+from entropo_plugin.host.checkpoint import NAME
+
+DRIVER = ["+entropo=repo_r", "actor_rollout_ref.rollout.name=hf", "trainer.save_freq=1", "trainer.resume_mode=auto"]
+KEPT = ["trainer.max_actor_ckpt_to_keep=3"]
+SERVERS = {"worker": ("hf", "ray::WorkerDict"), "server": ("vllm", "VLLM::EngineCore")}
+LIMIT = 120.0
+HEADS = ("number", "moment", "after_step", "resumed_from", "survived", "seconds", "faults")
+
+
+def kill_driver(made: Path, where: Path, number: int, seed: int) -> dict:
+    """One repetition: train, kill, resume for three steps, judge."""
+    chance, started = random.Random(f"{seed}/{number}"), time.monotonic()
+    moment, after = list(MOMENTS)[number % len(MOMENTS)], chance.randint(2, 5)
+    first = cut_short(made, where / "first", moment, after, chance)
+    saved = int((where / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    state = json.loads((where / "checkpoints" / f"global_step_{saved}" / NAME).read_text())
+    overrides = [*overrides_for(made, where / "second", saved + 3), *DRIVER, *KEPT]
+    process.train(where / "second", overrides, lambda line: None)
+    second = steps_of(where / "second" / "metrics.jsonl")
+    found = faults(first, second, state, saved + 3)
+    shutil.rmtree(where / "checkpoints")
+    seconds = round(time.monotonic() - started)
+    row = {"number": number, "moment": moment, "after_step": after, "resumed_from": saved, "seconds": seconds}
+    return row | {"survived": not found, "faults": "; ".join(found)}
+
+
+def cut_short(made: Path, where: Path, moment: str, after: int, chance: random.Random) -> list[dict]:
+    """Train until ``after`` steps are logged, kill in the next step's ``moment``, and return what was logged."""
+    log, run_id = where / "metrics.jsonl", f"faults-{time.time_ns()}"
+    marks = {"VERL_FILE_LOGGER_PATH": str(log), process.MARK: run_id, "ENTROPO_CPU": "1"}
+    child = start(main_ppo(made, where, 1000, *DRIVER, *KEPT), where, **marks)
+    try:
+        wait_for(lambda: len(steps_of(log)) >= after or child.poll() is not None, 600)
+        data = steps_of(log)[-1]["data"]
+        timing = {name.removeprefix("timing_s/"): each for name, each in data.items() if name.startswith("timing_s/")}
+        time.sleep(chance.uniform(*window(timing, moment)))
+        for each in [each for each in process.marked(run_id) if process.title(each).startswith("ray::TaskRunner")]:
+            each.kill()
+        child.kill()
+        child.wait()
+    finally:
+        process.end_all(run_id, child)
+    assert not process.marked(run_id), "processes of the killed run are left"
+    return steps_of(log)
+
+
+def steps_of(log: Path) -> list[dict]:
+    """Logged training steps; a line of validation only is none."""
+    return [line for line in process.read_steps(log) if "critic/score/mean" in line["data"]]
+
+
+def kill_part(made: Path, where: Path, part: str) -> dict:
+    """Kill one process after two steps; seconds until the run has ended, and what it said."""
+    rollout, name = SERVERS[part]
+    at: list[float] = []
+    run_id = f"faults-{time.time_ns()}"
+
+    def on_step(line: dict) -> None:
+        if line["step"] == 2 and not at:
+            victims = [each for each in process.marked(run_id) if process.title(each).startswith(name)]
+            assert victims, f"no process {name}"
+            victims[0].kill()
+            at.append(time.monotonic())
+
+    said = "the training ended as if nothing had happened"
+    overrides = [*overrides_for(made, where, 1000), "+entropo=repo_r", f"actor_rollout_ref.rollout.name={rollout}"]
+    try:
+        process.train(where, overrides, on_step, run_id=run_id)
+    except process.TrainingFailed as error:
+        said = str(error).splitlines()[0]
+    seconds = time.monotonic() - at[0] if at else float("nan")
+    left = [process.title(each)[:60] for each in process.marked(run_id)]
+    good = seconds <= LIMIT and not left and "as if" not in said
+    return {"killed": name, "seconds": round(seconds), "said": said[:200], "left": left, "survived": good}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="repetitions of the driver's kill (default 20)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first repetition, to go on with a series")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/faults"))
+    parser.add_argument("--only", choices=("driver", *SERVERS), help="one kind of fault")
+    options = parser.parse_args()
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    task.make(out / "task", seed=options.seed, steps=120)
+    rows: dict[str, list[dict]] = {"driver": [], "parts": []}
+    if options.only in (None, "driver"):
+        for number in tqdm(range(options.first, options.first + options.kills), desc="driver killed"):
+            rows["driver"].append(kill_driver(out / "task", out / f"driver-{number:02}", number, options.seed))
+            write(out, rows, options.seed)
+    for part in [part for part in SERVERS if options.only in (None, part)]:
+        rows["parts"].append(kill_part(out / "task", out / part / "run", part))
+        write(out, rows, options.seed)
+    print((out / "faults.md").read_text())
+    return int(not all(row["survived"] for row in [*rows["driver"], *rows["parts"]]))
+
+
+def write(out: Path, rows: dict[str, list[dict]], seed: int) -> None:
+    """Everything so far, as JSON and as a table."""
+    (out / "faults.json").write_text(json.dumps({"seed": seed} | rows, indent=1))
+    parts = table(rows["parts"], ("killed", "seconds", "said", "left", "survived"))
+    text = f"Seed {seed}.\n\n{table(rows['driver'], HEADS)}\n\n{parts}\n"
+    (out / "faults.md").write_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,7 +16,7 @@ import psutil
 
 MARK = "ENTROPO_RUN_ID"
 # Titles of the processes that a run cannot do without, as Ray and vLLM set them.
-VITAL = ("ray::TaskRunner", "ray::WorkerDict", "ray::AgentLoopWorker", "ray::vLLMHttpServer", "ray::TransformersServer")
+VITAL: tuple[str, ...] = ("ray::TaskRunner", "ray::WorkerDict", "ray::AgentLoopWorker", "ray::vLLMHttpServer", "ray::TransformersServer")
 VITAL += ("VLLM::EngineCore", "VLLM::Worker")
 GRACE = 60.0
 

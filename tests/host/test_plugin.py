@@ -10,7 +10,7 @@ def python(code, **variables):
     """Run code in a new process outside the checkout; returns stdout and stderr together."""
     import os
 
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ENTROPO")} | variables
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ENTROPO", "VERL_"))} | variables
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd="/")
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

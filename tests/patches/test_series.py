@@ -36,7 +36,7 @@ def test_all_apply_in_order(tmp_path):
 
 def test_a_patch_that_does_not_fit_is_refused(tmp_path):
     later = next(patch for patch in PATCHES if needed(patch))
-    with pytest.raises(AssertionError, match=f"{later.name}: .*patch does not apply"):
+    with pytest.raises(AssertionError, match=f"(?s){later.name}: .*patch does not apply"):
         apply(partial_copy(tmp_path, *needed(later), later), later)
 
 

@@ -62,10 +62,10 @@ def test_verl_finds_it_and_normalises_it_as_its_own(example):
     assert float(loss) == -0.5 and metrics == {}  # 4 of the mini-batch's 8 tokens, -1 each
 
 
-ALONE = ("__init__.py", "config.py", "keys.py", "objectives", "control", "monitor")
+ALONE = ("__init__.py", "config.py", "contradictions.py", "keys.py", "objectives", "control", "monitor")
 
 
-def test_three_folders_and_three_files_run_without_any_host(tmp_path):
+def test_three_folders_and_four_files_run_without_any_host(tmp_path):
     """None in sys.modules makes an import fail, wherever it stands."""
     installed, copy = Path(entropo_plugin.__file__).parent, tmp_path / "entropo_plugin"
     copy.mkdir()

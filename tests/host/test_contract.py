@@ -209,11 +209,11 @@ def test_source_facts(path, texts, what, file):
         must(place >= 0, f"in {path}, {text} is not where it was ({what})", f"{HOST}/{file}")
 
 
-def composed():
+def composed(primary="ppo_trainer"):
     import hydra
 
     with hydra.initialize_config_module("verl.trainer.config", version_base=None):
-        return hydra.compose("ppo_trainer", ["actor_rollout_ref.model.path=/nowhere"])
+        return hydra.compose(primary, ["actor_rollout_ref.model.path=/nowhere"])
 
 
 def recipe_keys():
@@ -239,16 +239,17 @@ def dataclass_fields(where):
 
 
 FREE = ("override_config.", "runtime_env.", "mixed_precision", "num_cpus", "num_gpus", "include_dashboard", "dro_beta")
+FREE += ("override_transformer_config.", "ray_init.address")
 
 
 def test_every_key_that_we_set_or_read_exists():
     from entropo_plugin.host import verl_keys
 
-    config, missing = composed(), []
+    config, megatron, missing = composed(), composed("ppo_megatron_trainer"), []
     read = [(path, "verl_keys.py") for paths, *_ in verl_keys.KINDS for path in paths]
     for path, file in [*read, *recipe_keys()]:
         where, _, name = path.rpartition(".")
-        holder = OmegaConf.select(config, where)
+        holder = OmegaConf.select(megatron if "megatron" in file else config, where)
         known = OmegaConf.is_dict(holder) and name in [*holder.keys(), *dataclass_fields(where)]
         if not known and not any(word in path for word in FREE):
             missing.append(f"{path} ({file})")

@@ -80,6 +80,8 @@ def allowed(chance, item):
         return chance.random() < 0.5
     if about["optional"] and chance.random() < 0.3:
         return None
+    if "str" in item.type:
+        return chance.choice(["logs", "logs/${trainer.experiment_name}"])
     low, high = about["low"], about["high"]
     ends = [low, high, item.default if item.default is not None else low]
     if item.type == "int":

@@ -1,6 +1,7 @@
-# make demo   train twice on this machine, stock GRPO and REPO-R, and show what differs
+# make demo   train three times on this machine, stock GRPO, REPO-R and model-based REPO, and show what differs
 # make test   everything: lint, the documentation, unit tests, verl for real
 # make docs   the documentation, in docs/_build/html
+# CONTRIBUTING.md lists the slower ones.
 # Each makes the environment that it needs by itself, once, in .venv or docs/_build/venv.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,16 +14,21 @@ TORCH = torch==2.13.0+cpu
 UNWANTED = torchvision torchaudio torchcodec triton
 SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js')
 DEMO_ARGS ?=
+# A run that would not fit into these minutes, the installation included, is left out of the demo.
+DEMO_MINUTES ?= 12
+STARTED := $(shell date +%s)
+# The environment is installed without bytecode; what is used gets compiled once, at its first import.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint docs unit patches e2e browser bench fuzz contract faults package clean
 
 demo: $(VENV)/.installed
-	$(VENV)/bin/entropo demo $(DEMO_ARGS)
+	$(VENV)/bin/entropo demo --seconds $$(( $(STARTED) + 60 * $(DEMO_MINUTES) - $$(date +%s) )) $(DEMO_ARGS)
 
-test: lint docs unit patches e2e
+test: lint docs unit e2e
 
 unit: $(VENV)/.installed $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m "not e2e and not browser and not patches"
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m "not e2e and not browser and not patches"
 
 e2e: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/pytest -m e2e --durations=0 -v
@@ -37,7 +43,7 @@ contract: $(VENV)/.installed $(VENV)/.dev $(VENV)/verl-0.9.0
 	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/verl-0.9.0 $(VENV)/bin/pytest tests/host/test_contract.py
 
 $(VENV)/verl-0.9.0: $(VENV)/.host
-	$(PIP) install -q --no-deps --upgrade --target $@ "verl==0.9.0"
+	$(PIP) install -q --no-compile --no-deps --upgrade --target $@ "verl==0.9.0"
 	touch $@
 
 # Every patch in patches/ before and after, all together, and our own tests on the patched verl: minutes.
@@ -63,6 +69,10 @@ docs/_build/venv/.installed: docs/requirements.txt
 	docs/_build/venv/bin/python -m pip --disable-pip-version-check install -q -r docs/requirements.txt
 	touch $@
 
+# wheel and sdist twice to the same bytes, then in clean environments; PYTHON3_10=PATH names one that is not on PATH
+package: $(VENV)/.installed $(VENV)/.dev
+	TORCH="$(TORCH)" TORCH_INDEX="$(TORCH_INDEX)" $(VENV)/bin/python tests/package.py
+
 browser: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/pytest -m browser
 
@@ -73,18 +83,18 @@ bench: $(VENV)/.installed $(VENV)/.dev
 # The tests run against the installed wheel, never against the source tree.
 $(VENV)/.installed: $(VENV)/.host $(SOURCES)
 	rm -rf .build && $(PIP) wheel -q --no-deps -w .build .
-	$(PIP) install -q --no-deps --force-reinstall .build/entropo_plugin-*.whl
+	$(PIP) install -q --no-compile --no-deps --force-reinstall .build/entropo_plugin-*.whl
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.host
-	$(PIP) install -q "pytest>=8" "hypothesis>=6" "ruff>=0.9" "mypy>=1.13" "build>=1.2"
+	$(PIP) install -q --no-compile "pytest>=8" "pytest-xdist>=3.5" "hypothesis>=6" "ruff>=0.9" "mypy>=1.13" "build>=1.2" "hatchling>=1.25"
 	touch $@
 
 $(VENV)/.host: pyproject.toml
 	@echo "Making the environment in $(VENV): about two minutes, once."
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -q "$(TORCH)" || $(PIP) install -q --extra-index-url $(TORCH_INDEX) "$(TORCH)"
-	$(PIP) install -q "verl==0.9.1" ".[cpu,report]"
+	$(PIP) install -q --no-compile "$(TORCH)" || $(PIP) install -q --no-compile --extra-index-url $(TORCH_INDEX) "$(TORCH)"
+	$(PIP) install -q --no-compile "verl==0.9.1" ".[cpu,report]"
 	$(PIP) uninstall -q -y $(UNWANTED)
 	touch $@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +97,11 @@ def listing() -> str:
     lines = ["Add to any verl command, e.g. python -m verl.trainer.main_ppo ... +entropo=repo_r", ""]
     for group in GROUPS:
         for path in sorted((folder() / group).glob("*.yaml")):
-            lines.append(f"+{group}={path.stem:<12} {_head(path)[0]}")
+            lines.append(f"+{group}={path.stem:<19} {_head(path)[0]}")
     lines += ["", "Whole recipes; `entropo recipes NAME` prints what one needs and its full command:", ""]
-    lines += [f"{recipe.name:<34} {recipe.facts['gpus']:<44} {recipe.about}" for recipe in recipes()]
+    lines += [f"{each.name:<34} {each.facts['gpus']:<44} {_first_sentence(each.about)}" for each in recipes()]
     return "\n".join(lines)
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[.!?]) ", text)[0]

@@ -98,5 +98,12 @@ def test_every_setting_explains_itself():
 
 def test_the_listing_names_every_choice():
     text = listing()
-    for choice in ("+entropo=monitor", "+entropo=repo_r", "+entropo=repo_d", "+entropo_host=cpu", "+cpu=tiny"):
+    for choice in (
+        "+entropo=monitor",
+        "+entropo=repo_r",
+        "+entropo=repo_d",
+        "+entropo_host=cpu",
+        "cpu/tiny",
+        "8b/qwen3_repo_r",
+    ):
         assert choice in text

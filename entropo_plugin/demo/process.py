@@ -16,8 +16,15 @@ import psutil
 
 MARK = "ENTROPO_RUN_ID"
 # Titles of the processes that a run cannot do without, as Ray and vLLM set them.
-VITAL: tuple[str, ...] = ("ray::TaskRunner", "ray::WorkerDict", "ray::AgentLoopWorker", "ray::vLLMHttpServer", "ray::TransformersServer")
-VITAL += ("VLLM::EngineCore", "VLLM::Worker")
+VITAL = (
+    "ray::TaskRunner",
+    "ray::WorkerDict",
+    "ray::AgentLoopWorker",
+    "ray::vLLMHttpServer",
+    "ray::TransformersServer",
+    "VLLM::EngineCore",
+    "VLLM::Worker",
+)
 GRACE = 60.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ DEFAULT = ["repo_r", "repo_neutral"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=40, help="training steps of each run (default 40)")
+    parser.add_argument("--steps", type=int, default=30, help="training steps of each run (default 30)")
     parser.add_argument(
         "--objective",
         choices=OBJECTIVES,
@@ -33,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rollout", choices=("vllm", "hf"), default="vllm", help="rollout server (default vllm)")
     parser.add_argument("--seed", type=int, default=0, help="seed of model, data and sampling (default 0)")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="leave out a third run that would not fit (default: no limit)"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for everything that is written")
 
 
@@ -44,8 +48,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"Everything goes to {out}\n", flush=True)
     _make_task(out / "task", options.seed)
     try:
-        outcomes = [_train("stock GRPO", out / "grpo", ["algorithm.adv_estimator=grpo", "+entropo=monitor"], options)]
-        outcomes += [_train(LABELS[each], out / each, OBJECTIVES[each], options) for each in options.objective]
+        outcomes = _train_all(out, options, started)
     except TrainingFailed as error:
         print(f"\nThe training failed: {error}")
         return 1
@@ -54,6 +57,19 @@ def run(options: argparse.Namespace) -> int:
         return 130
     _show(out, outcomes, options, time.monotonic() - started)
     return 0
+
+
+def _train_all(out: Path, options: argparse.Namespace, started: float) -> dict[str, Outcome]:
+    """Stock GRPO, the first objective, and each further one that is expected to end within ``--seconds``."""
+    stock = ["algorithm.adv_estimator=grpo", "+entropo=monitor"]
+    outcomes = {"grpo": _train("stock GRPO", out / "grpo", stock, options)}
+    for number, each in enumerate(options.objective):
+        left = options.seconds - (time.monotonic() - started)
+        if number and left < max(outcome.seconds for outcome in outcomes.values()):
+            print(f"\n{LABELS[each]} is left out, {left:.0f} s are too few. To see it: entropo demo --objective {each}")
+            continue
+        outcomes[each] = _train(LABELS[each], out / each, OBJECTIVES[each], options)
+    return outcomes
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -111,19 +127,19 @@ def _overrides(folder: Path, options: argparse.Namespace) -> list[str]:
     ]
 
 
-def _show(out: Path, outcomes: list[Outcome], options: argparse.Namespace, seconds: float) -> None:
+def _show(out: Path, outcomes: dict[str, Outcome], options: argparse.Namespace, seconds: float) -> None:
     from entropo_plugin.report import main as report
     from entropo_plugin.report.picture import draw_curves
 
-    runs, names = {}, ["grpo", *options.objective]
-    for outcome, name in zip(outcomes, names, strict=True):
+    runs = {}
+    for name, outcome in outcomes.items():
         entropy = curve(out / name, "entropo/entropy/token_mean")
         runs[outcome.name] = {"entropy": entropy, "reward": curve(out / name, "critic/score/mean")}
         runs[outcome.name]["target"] = curve(out / name, "entropo/target")
     title = "Write three digits whose sum is N: dozens of right answers per prompt"
     picture = draw_curves(runs, out / "demo.png", title)
-    summary = write_summary(out, outcomes, options.seed)
-    print(f"\n{table(outcomes)}\n", flush=True)
-    report([*(str(out / name) for name in names), "--out", str(out / "report.html")])
+    summary = write_summary(out, list(outcomes.values()), options.seed)
+    print(f"\n{table(list(outcomes.values()))}\n", flush=True)
+    report([*(str(out / name) for name in outcomes), "--out", str(out / "report.html")])
     print(f"picture: {picture}\nnumbers: {summary}\nlogs:    {out}/*/train.log, metrics.jsonl")
     print(f"The whole demo took {seconds / 60:.1f} minutes.")

@@ -20,7 +20,7 @@ STARTED := $(shell date +%s)
 # The environment is installed without bytecode; what is used gets compiled once, at its first import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint docs unit patches e2e browser bench fuzz contract faults package clean
+.PHONY: demo test lint docs unit patches e2e browser bench fuzz contract faults scale package clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/entropo demo --seconds $$(( $(STARTED) + 60 * $(DEMO_MINUTES) - $$(date +%s) )) $(DEMO_ARGS)
@@ -28,7 +28,7 @@ demo: $(VENV)/.installed
 test: lint docs unit e2e
 
 unit: $(VENV)/.installed $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m "not e2e and not browser and not patches"
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m "not e2e and not browser and not patches and not scale"
 
 e2e: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/pytest -m e2e --durations=0 -v
@@ -49,6 +49,10 @@ $(VENV)/verl-0.9.0: $(VENV)/.host
 # Every patch in patches/ before and after, all together, and our own tests on the patched verl: minutes.
 patches: $(VENV)/.installed $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m patches
+
+# several ranks, several Ray nodes, hundreds of steps
+scale: $(VENV)/.installed $(VENV)/.dev
+	$(VENV)/bin/pytest -m scale -v --durations=0
 
 # kills real trainings, progress and result under runs/faults; FAULT_ARGS="--kills 3"
 faults: $(VENV)/.installed $(VENV)/.dev

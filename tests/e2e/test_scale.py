@@ -1,0 +1,60 @@
+"""verl on several ranks and several Ray nodes: ``make scale``, some minutes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from test_training import check_steps
+
+pytestmark = pytest.mark.scale
+
+SIZE = ["actor_rollout_ref.rollout.name=hf", "ray_kwargs.ray_init.num_cpus=8"]
+COVARIANCE = ["entropo.covariance=kl_cov", "entropo.kl_cov.ratio=0.05"]
+
+
+def check_all(lines, steps):
+    assert [line["step"] for line in lines] == list(range(1, steps + 1))
+    check_steps(lines, 0.05)
+    for data in (line["data"] for line in lines):
+        count = data["entropo/tokens/count"]
+        assert data["entropo/selection/share"] == int(0.05 * count) / count
+        assert data["entropo/selection/penalised"] == pytest.approx(data["entropo/selection/share"], rel=0.2)
+
+
+def test_two_ranks_follow_one_law(verl):
+    lines = verl("+entropo=repo_r", *COVARIANCE, *SIZE, "trainer.n_gpus_per_node=2", steps=3)
+    check_all(lines, 3)
+
+
+def test_two_ranks_with_dynamic_batches(verl):
+    dynamic = ["actor_rollout_ref.actor.use_dynamic_bsz=true", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=96"]
+    lines = verl("+entropo=repo_r", *COVARIANCE, *SIZE, *dynamic, "trainer.n_gpus_per_node=2", steps=2)
+    check_all(lines, 2)
+
+
+@pytest.fixture
+def two_nodes(tmp_path):
+    """Two Ray nodes on this machine, started outside the training's process; the second knows us by entry point only."""
+    ray = [os.path.join(os.path.dirname(sys.executable), "ray")]
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ENTROPO")} | quiet
+
+    def call(*arguments):
+        done = subprocess.run([*ray, *arguments], env=clean, cwd="/", capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    size = ["--num-cpus=6", "--num-gpus=1", "--disable-usage-stats", "--object-store-memory=200000000"]
+    call("start", "--head", "--port=6391", "--include-dashboard=false", *size)
+    try:
+        call("start", "--address=127.0.0.1:6391", *size)
+        yield "127.0.0.1:6391"
+    finally:
+        subprocess.run([*ray, "stop", "--force"], env=clean, capture_output=True, timeout=120)
+
+
+def test_two_nodes_find_the_plugin_by_its_entry_point(verl, two_nodes):
+    cluster = [f"+ray_kwargs.ray_init.address={two_nodes}", "trainer.nnodes=2", "trainer.n_gpus_per_node=1"]
+    alone = ["~ray_kwargs.ray_init.num_cpus", "~ray_kwargs.ray_init.num_gpus", "~ray_kwargs.ray_init.include_dashboard"]
+    lines = verl("+entropo=repo_r", *COVARIANCE, SIZE[0], *cluster, *alone, steps=3)
+    check_all(lines, 3)

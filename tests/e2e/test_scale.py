@@ -35,7 +35,7 @@ def test_two_ranks_with_dynamic_batches(verl):
 
 @pytest.fixture
 def two_nodes(tmp_path):
-    """Two Ray nodes on this machine, started outside the training's process; the second knows us by entry point only."""
+    """Two Ray nodes on this machine, started outside the training; the second knows us by entry point only."""
     ray = [os.path.join(os.path.dirname(sys.executable), "ray")]
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ENTROPO")} | quiet

@@ -29,10 +29,13 @@ def check_steps(lines, high):
         assert data["entropo/zeta_next"] == zeta
 
 
-def test_repo_r_with_a_vllm_server(verl):
-    lines = verl("+entropo=repo_r", "entropo.repo.zeta.high=0.3", steps=4)
+def test_repo_r_with_a_vllm_server(verl, tmp_path):
+    lines = verl("+entropo=repo_r", "entropo.repo.zeta.high=0.3", "entropo.monitor.tokens=3", steps=4)
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     check_steps(lines, 0.3)
+    tokens = [json.loads(line) for line in (tmp_path / "run" / "metrics.tokens.jsonl").read_text().splitlines()]
+    assert [each["step"] for each in tokens] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+    assert all(each["cost"] > 0 and each["token"] and each["entropy"] >= 0 for each in tokens)
 
 
 def test_colocated_async_trainer_with_clip_cov_and_a_vllm_server(verl):

@@ -17,8 +17,6 @@ DEMO_ARGS ?=
 # A run that would not fit into these minutes, the installation included, is left out of the demo.
 DEMO_MINUTES ?= 12
 STARTED := $(shell date +%s)
-# The environment is installed without bytecode; what is used gets compiled once, at its first import.
-unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint docs unit patches e2e browser bench fuzz contract faults scale package clean
 
@@ -100,6 +98,8 @@ $(VENV)/.host: pyproject.toml
 	$(PIP) install -q --no-compile "$(TORCH)" || $(PIP) install -q --no-compile --extra-index-url $(TORCH_INDEX) "$(TORCH)"
 	$(PIP) install -q --no-compile "verl==0.9.1" ".[cpu,report]"
 	$(PIP) uninstall -q -y $(UNWANTED)
+	@# pip would compile on one core; a few packages hold templates that are no Python
+	-@$(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib > $(VENV)/compile.log 2>&1
 	touch $@
 
 clean:

@@ -58,3 +58,15 @@ def test_two_nodes_find_the_plugin_by_its_entry_point(verl, two_nodes):
     alone = ["~ray_kwargs.ray_init.num_cpus", "~ray_kwargs.ray_init.num_gpus", "~ray_kwargs.ray_init.include_dashboard"]
     lines = verl("+entropo=repo_r", *COVARIANCE, SIZE[0], *cluster, *alone, steps=3)
     check_all(lines, 3)
+
+
+def test_trainer_and_rollout_apart(verl):
+    """verl's separate_async with weights over TCP: the mini-batch is the step, and the law follows each."""
+    apart = ["trainer.v1.trainer_mode=entropo_separate_async", "actor_rollout_ref.hybrid_engine=false"]
+    apart += ["actor_rollout_ref.rollout.nnodes=1", "actor_rollout_ref.rollout.n_gpus_per_node=1"]
+    engine = "actor_rollout_ref.rollout.checkpoint_engine"
+    apart += [f"{engine}.backend=entropo_tcp", f"{engine}.custom_backend_module=entropo_plugin.host.cpu.weights"]
+    apart += ["trainer.v1.separate_async.parameter_sync_step=4", "ray_kwargs.ray_init.num_gpus=2"]
+    lines = verl("+entropo=repo_r", *apart, "ray_kwargs.ray_init.num_cpus=10", steps=4)
+    zeta = [line["data"]["entropo/zeta"] for line in lines]
+    assert zeta[0] == 1e-3 and zeta[1:] == [line["data"]["entropo/zeta_next"] for line in lines[:-1]]

@@ -29,7 +29,7 @@ unit: $(VENV)/.installed $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m "not e2e and not browser and not patches and not scale"
 
 e2e: $(VENV)/.installed $(VENV)/.dev
-	$(VENV)/bin/pytest -m e2e --durations=0 -v
+	$(VENV)/bin/pytest -m "e2e and not scale" --durations=0 -v
 
 # ten thousand random configurations; ENTROPO_FUZZ_SEED=N draws others
 fuzz: $(VENV)/.installed $(VENV)/.dev
@@ -48,7 +48,7 @@ $(VENV)/verl-0.9.0: $(VENV)/.host
 patches: $(VENV)/.installed $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m patches
 
-# several ranks, several Ray nodes, hundreds of steps
+# compositions and the asynchronous trainers for real, several ranks, several Ray nodes, hundreds of steps
 scale: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/pytest -m scale -v --durations=0
 

@@ -70,3 +70,14 @@ def test_trainer_and_rollout_apart(verl):
     lines = verl("+entropo=repo_r", *apart, "ray_kwargs.ray_init.num_cpus=10", steps=4)
     zeta = [line["data"]["entropo/zeta"] for line in lines]
     assert zeta[0] == 1e-3 and zeta[1:] == [line["data"]["entropo/zeta_next"] for line in lines[:-1]]
+
+
+def test_three_hundred_steps_in_flat_memory(verl, tmp_path):
+    """The driver's and the workers' memory at the end against the fiftieth step, and a controller in its bounds."""
+    lines = verl("+entropo=repo_r", SIZE[0], steps=300)
+    assert [line["step"] for line in lines] == list(range(1, 301))
+    used = [line["data"]["perf/cpu_memory_used_gb"] for line in lines]
+    print(f"memory of the machine in GB at steps 50, 150, 300: {used[49]:.2f}, {used[149]:.2f}, {used[299]:.2f}")
+    assert used[299] - used[49] < 0.5
+    assert all(1e-4 <= abs(line["data"]["entropo/zeta"]) <= 0.05 for line in lines)
+    assert all(0 <= line["data"]["entropo/entropy/token_mean"] < 4 for line in lines)

@@ -38,6 +38,7 @@ def test_repo_r_with_a_vllm_server(verl, tmp_path):
     assert all(each["cost"] > 0 and each["token"] and each["entropy"] >= 0 for each in tokens)
 
 
+@pytest.mark.scale
 def test_colocated_async_trainer_with_clip_cov_and_a_vllm_server(verl):
     band = ["entropo.clip_cov.ratio=0.05", "entropo.clip_cov.band=quantile", "entropo.clip_cov.low_quantile=0.5"]
     lines = verl("+entropo=repo_r_clip_cov", "trainer.v1.trainer_mode=entropo_colocate_async", *band, steps=3)
@@ -54,6 +55,7 @@ def check_selection(data, ratio, what):
     assert data[f"entropo/selection/{what}"] == pytest.approx(data["entropo/selection/share"], rel=0.2)
 
 
+@pytest.mark.scale
 def test_repo_d_on_the_driver_with_kl_cov_in_the_loss(verl):
     loss = ["actor_rollout_ref.actor.policy_loss.loss_mode=entropo_kl_cov", "entropo.kl_cov.ratio=0.05"]
     settings = ["+entropo=repo_d", "entropo.repo.zeta.initial=1", "actor_rollout_ref.rollout.name=hf"]
@@ -64,6 +66,7 @@ def test_repo_d_on_the_driver_with_kl_cov_in_the_loss(verl):
         check_selection(line["data"], 0.05, "penalised")
 
 
+@pytest.mark.scale
 def test_model_based_repo_adapo_kl_cov_and_an_entropy_bonus_in_one_run(verl):
     fixed = ["entropo.target.kind=value", "entropo.target.value=1.0", "actor_rollout_ref.rollout.name=hf"]
     more = ["entropo.covariance=kl_cov", "entropo.kl_cov.ratio=0.05", "entropo.kl_cov.scope=mini_batch"]

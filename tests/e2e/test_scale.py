@@ -76,7 +76,7 @@ def test_three_hundred_steps_in_flat_memory(verl, tmp_path):
     """The driver's and the workers' memory at the end against the fiftieth step, and a controller in its bounds."""
     lines = verl("+entropo=repo_r", SIZE[0], steps=300)
     assert [line["step"] for line in lines] == list(range(1, 301))
-    used = [line["data"]["perf/cpu_memory_used_gb"] for line in lines]
+    used = [line["data"]["actor/perf/cpu_memory_used_gb"] for line in lines]
     print(f"memory of the machine in GB at steps 50, 150, 300: {used[49]:.2f}, {used[149]:.2f}, {used[299]:.2f}")
     assert used[299] - used[49] < 0.5
     assert all(1e-4 <= abs(line["data"]["entropo/zeta"]) <= 0.05 for line in lines)

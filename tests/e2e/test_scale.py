@@ -10,6 +10,9 @@ from test_training import check_steps
 pytestmark = pytest.mark.scale
 
 SIZE = ["actor_rollout_ref.rollout.name=hf", "ray_kwargs.ray_init.num_cpus=8"]
+# a rank's share of the rollout batch, and of a mini-batch, must be whole micro-batches
+SMALL = ["actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=32"]
+SMALL += ["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8"]
 COVARIANCE = ["entropo.covariance=kl_cov", "entropo.kl_cov.ratio=0.05"]
 
 
@@ -23,19 +26,21 @@ def check_all(lines, steps):
 
 
 def test_two_ranks_follow_one_law(verl):
-    lines = verl("+entropo=repo_r", *COVARIANCE, *SIZE, "trainer.n_gpus_per_node=2", steps=3)
+    lines = verl("+entropo=repo_r", *COVARIANCE, *SIZE, *SMALL, "trainer.n_gpus_per_node=2", steps=3)
     check_all(lines, 3)
 
 
 def test_two_ranks_with_dynamic_batches(verl):
     dynamic = ["actor_rollout_ref.actor.use_dynamic_bsz=true", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=96"]
-    lines = verl("+entropo=repo_r", *COVARIANCE, *SIZE, *dynamic, "trainer.n_gpus_per_node=2", steps=2)
+    lines = verl("+entropo=repo_r", *COVARIANCE, *SIZE, *SMALL, *dynamic, "trainer.n_gpus_per_node=2", steps=2)
     check_all(lines, 2)
 
 
 @pytest.fixture
-def two_nodes(tmp_path):
+def two_nodes(monkeypatch):
     """Two Ray nodes on this machine, started outside the training; the second knows us by entry point only."""
+    # Ray gives a head a token that the second node would have to be told
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     ray = [os.path.join(os.path.dirname(sys.executable), "ray")]
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ENTROPO")} | quiet
@@ -56,7 +61,7 @@ def two_nodes(tmp_path):
 def test_two_nodes_find_the_plugin_by_its_entry_point(verl, two_nodes):
     cluster = [f"+ray_kwargs.ray_init.address={two_nodes}", "trainer.nnodes=2", "trainer.n_gpus_per_node=1"]
     alone = ["~ray_kwargs.ray_init.num_cpus", "~ray_kwargs.ray_init.num_gpus", "~ray_kwargs.ray_init.include_dashboard"]
-    lines = verl("+entropo=repo_r", *COVARIANCE, SIZE[0], *cluster, *alone, steps=3)
+    lines = verl("+entropo=repo_r", *COVARIANCE, SIZE[0], *SMALL, *cluster, *alone, steps=3)
     check_all(lines, 3)
 
 
@@ -67,7 +72,7 @@ def test_trainer_and_rollout_apart(verl):
     engine = "actor_rollout_ref.rollout.checkpoint_engine"
     apart += [f"{engine}.backend=entropo_tcp", f"{engine}.custom_backend_module=entropo_plugin.host.cpu.weights"]
     apart += ["trainer.v1.separate_async.parameter_sync_step=4", "ray_kwargs.ray_init.num_gpus=2"]
-    lines = verl("+entropo=repo_r", *apart, "ray_kwargs.ray_init.num_cpus=10", steps=4)
+    lines = verl("+entropo=repo_r", *apart, *SMALL, "ray_kwargs.ray_init.num_cpus=10", steps=4)
     zeta = [line["data"]["entropo/zeta"] for line in lines]
     assert zeta[0] == 1e-3 and zeta[1:] == [line["data"]["entropo/zeta_next"] for line in lines[:-1]]
 

@@ -271,7 +271,7 @@ def test_every_configuration_trains_or_is_refused_by_name(base):
             short = {path: str(value)[:60] if isinstance(value, str) else value for path, value in overrides.items()}
             pytest.fail(f"case {number} of seed {SEED}: {short}\n{type(error).__name__}: {str(error)[:600]}")
     print(f"{CASES} cases, seed {SEED}: {dict(found)}")
-    assert found["trained"] > CASES // 4 and found["refused"] > CASES // 4
+    assert found["trained"] > CASES // 5 and found["refused"] > CASES // 4
 
 
 @pytest.mark.parametrize("path", sorted(LEAVES))

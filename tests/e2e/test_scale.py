@@ -58,10 +58,12 @@ def two_nodes(monkeypatch):
         subprocess.run([*ray, "stop", "--force"], env=clean, capture_output=True, timeout=120)
 
 
-def test_two_nodes_find_the_plugin_by_its_entry_point(verl, two_nodes):
+def test_two_nodes_find_the_plugin_by_its_entry_point(verl, two_nodes, tmp_path):
     cluster = [f"+ray_kwargs.ray_init.address={two_nodes}", "trainer.nnodes=2", "trainer.n_gpus_per_node=1"]
+    # the cluster's processes are not the driver's children
+    log = f"+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={tmp_path / 'run' / 'metrics.jsonl'}"
     alone = ["~ray_kwargs.ray_init.num_cpus", "~ray_kwargs.ray_init.num_gpus", "~ray_kwargs.ray_init.include_dashboard"]
-    lines = verl("+entropo=repo_r", *COVARIANCE, SIZE[0], *SMALL, *cluster, *alone, steps=3)
+    lines = verl("+entropo=repo_r", *COVARIANCE, SIZE[0], *SMALL, *cluster, *alone, log, steps=3)
     check_all(lines, 3)
 
 

@@ -17,6 +17,7 @@ from entropo_plugin.host import estimators
 from entropo_plugin.host.alarms import Alarms
 from entropo_plugin.host.checkpoint import StateCallback, restore, resumed_folder, save_state
 from entropo_plugin.host.measure import entropy_sum, measure, step_tokens, validation_score, with_responses
+from entropo_plugin.host.mended import mend_separate_async
 from entropo_plugin.host.native import checkpoint_hooks
 from entropo_plugin.host.overheard import Overheard
 from entropo_plugin.host.plan import Plan
@@ -185,6 +186,7 @@ def _mean(values: torch.Tensor, mask: torch.Tensor) -> float:
 
 def register_trainers(v1: ModuleType) -> None:
     """Register ``entropo_<mode>`` for each of verl's V1 trainers; registering again changes nothing."""
+    mend_separate_async(v1.trainer_separate_async)
     for mode, base in (
         ("sync", v1.PPOTrainerSync),
         ("colocate_async", v1.PPOTrainerColocateAsync),

@@ -24,6 +24,7 @@ NOT_RUN = {
     "make": "minutes of work, and this test is part of it: the target must exist",
     "pip install": "changes the environment: our name and its extras must exist",
     "entropo demo": "trains: its arguments are parsed",
+    "entropo launch": "trains: its arguments are parsed",
     "entropo report --watch": "does not end: its arguments are parsed",
 }
 
@@ -66,6 +67,7 @@ def test_each_command_does_what_the_page_says(words, tmp_path, monkeypatch, caps
         "make": check_target,
         "pip install": check_install,
         "entropo demo": check_arguments,
+        "entropo launch": check_arguments,
         "entropo report --watch": check_arguments,
     }[kind(words)]
     monkeypatch.setitem(

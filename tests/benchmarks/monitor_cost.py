@@ -4,9 +4,11 @@ Run: make bench. One thread, fp32 fields, verl's own trainer methods on the driv
 dictionary that counts bytes. Time is the processor's, best of five steps: what we do on the driver, listening included.
 Prints one line of JSON; fails above 1 % of the model work or above 2 bytes per token.
 
-The model work is what a step cannot do without, in floating-point operations: 6 N per token for the update and 2 N for
-the log-probs of pi_old, N = 7.6e9 parameters, on eight GPUs of 989e12 bf16 operations a second at 40 % of them. Neither
-sampling, attention, a reference model nor loading is counted, each of which would make our share smaller.
+The model work is what a step cannot do without: 6 N floating-point operations per token for the update and 2 N for the
+log-probs of pi_old, N = 7.6e9 parameters, on eight GPUs of 989e12 bf16 operations a second at 40 % of them; and for sampling
+one reading of the bf16 weights per position, split over the eight GPUs, at their full 3.35e12 bytes a second. Neither
+attention, a reference model, waiting for the longest response nor loading is counted, each of which would make our share
+smaller.
 """
 
 import json
@@ -21,14 +23,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
 from driver_step import driver, one_step, sampled
 
-PARAMETERS, PEAK, USED, GPUS = 7.6e9, 989e12, 0.4, 8
+PARAMETERS, PEAK, USED, GPUS, BANDWIDTH = 7.6e9, 989e12, 0.4, 8, 3.35e12
 RESPONSES, LENGTH = 64, 8192
 SHARE, BYTES = 0.01, 2.0
 SETTINGS = [f"data.max_response_length={LENGTH}", "actor_rollout_ref.rollout.calculate_log_probs=true"]
 
 
 def model_seconds(tokens):
-    return 8 * PARAMETERS * tokens / (GPUS * PEAK * USED)
+    sampling = LENGTH * 2 * PARAMETERS / (GPUS * BANDWIDTH)
+    return sampling + 8 * PARAMETERS * tokens / (GPUS * PEAK * USED)
 
 
 def made(ours):

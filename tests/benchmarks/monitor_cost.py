@@ -7,8 +7,8 @@ Prints one line of JSON; fails above 1 % of the model work or above 2 bytes per 
 The model work is what a step cannot do without: 6 N floating-point operations per token for the update and 2 N for the
 log-probs of pi_old, N = 7.6e9 parameters, on eight GPUs of 989e12 bf16 operations a second at 40 % of them; and for
 sampling one reading of the bf16 weights per position, split over the eight GPUs, at their full 3.35e12 bytes a second.
-Neither attention, a reference model, waiting for the longest response nor loading is counted, each of which would make our
-share smaller.
+Neither attention, a reference model, waiting for the longest response nor loading is counted, each of which would
+make our share smaller.
 """
 
 import json

@@ -16,6 +16,7 @@ SUPPORTED = ("0.9.1", "0.10")
 def register() -> None:
     """Register everything once per process; calling again changes nothing."""
     guarded("the start-up check", _guard_start)
+    after_import("verl.trainer.main_ppo", _guard_entry)
     if unsupported() is None:
         guarded("the CPU host", _cpu_host)
         after_import("verl.trainer.ppo.core_algos", _algorithms)
@@ -47,6 +48,12 @@ def _guard_start() -> None:
     from entropo_plugin.host.guard import install
 
     install()
+
+
+def _guard_entry(main_ppo: ModuleType) -> None:
+    from entropo_plugin.host.guard import guard_entry
+
+    guard_entry(main_ppo)
 
 
 def _cpu_host() -> None:

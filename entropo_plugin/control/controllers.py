@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +52,17 @@ class Controller:
     def step(self, entropy: float | None) -> Move | None:
         """Take one step's token-mean entropy (nats) and move the coefficient for the next step.
 
-        A measurement that is missing, or that no model can have, moves nothing and is counted in ``skipped``.
+        A measurement that is missing, or that no model can have, moves nothing and is counted in ``skipped``; a law
+        that follows no entropy goes on without it, and the move's entropy and target are NaN.
         """
         if entropy is None or not plausible(entropy):
-            self.skipped += 1
-            return None
-        target, used = self.target.observe(entropy), self.coefficient
+            if self.law not in OPEN_LOOP:
+                self.skipped += 1
+                return None
+            entropy = target = math.nan
+        else:
+            target = self.target.observe(entropy)
+        used = self.coefficient
         self.coefficient = self._law(used, entropy, target, self.low, self.high)
         self.steps += 1
         return Move(used, self.coefficient, entropy, target, self._at_bound())

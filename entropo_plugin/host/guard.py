@@ -1,15 +1,18 @@
 """Checks a run's configuration on the driver, before a Ray cluster is up.
 
-verl's entry points call ``verl.utils.config.validate_config`` first; it is wrapped, because verl has no hook there.
+verl's entry point calls ``verl.utils.config.validate_config`` first; it is wrapped, because verl has no hook there.
+Those of one-step-off and fully-async training call it in a Ray worker or never, but both start through ``run_ppo``.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+from types import ModuleType
 from typing import Any
 
 MARK = "_entropo_checks"
+OTHER_TRAINERS = {"OneStepTaskRunner": "one_step_off_policy", "FullyAsyncTaskRunner": "fully_async_policy"}
 
 
 def install() -> None:
@@ -27,6 +30,39 @@ def install() -> None:
 
     setattr(validate_config, MARK, True)
     module.validate_config = validate_config
+
+
+def guard_entry(main_ppo: ModuleType) -> None:
+    """Wrap ``run_ppo``, which other entry points import from ``verl.trainer.main_ppo``, once in this process."""
+    original = main_ppo.run_ppo
+    if getattr(original, MARK, False):
+        return
+
+    @functools.wraps(original)
+    def run_ppo(config: Any, task_runner_class: Any, *args: Any, **kwargs: Any) -> Any:
+        check_runner(config, task_runner_class)
+        return original(config, task_runner_class, *args, **kwargs)
+
+    setattr(run_ppo, MARK, True)
+    main_ppo.run_ppo = run_ppo  # type: ignore[attr-defined]
+
+
+def check_runner(config: Any, task_runner_class: Any) -> None:
+    """Refuse verl's experimental trainers, which our trainer modes do not extend.
+
+    Raises:
+        ConfigError: names the entry point and the one to use.
+    """
+    from entropo_plugin.host import plan
+
+    about = getattr(task_runner_class, "__ray_metadata__", None)
+    trainer = OTHER_TRAINERS.get(getattr(about, "class_name", "").rsplit(".", 1)[-1])
+    if trainer and plan.concerns(config):
+        raise plan.ConfigError(
+            f"verl.experimental.{trainer} has a trainer of its own, in which entropo_plugin cannot act. Start "
+            "verl.trainer.main_ppo with trainer.v1.trainer_mode=entropo_separate_async (or entropo_colocate_async), "
+            "or take entropo out of this run."
+        )
 
 
 def check_start(config: Any) -> None:

@@ -16,6 +16,7 @@ from entropo_plugin.host.native import exact_entropy, own_names
 from entropo_plugin.keys import shown
 
 ACTOR = "actor_rollout_ref.actor"
+BYPASS = "algorithm.rollout_correction.bypass_mode"
 BOUNDS = {"repo_r": (1e-4, 0.05), "repo_d": (1e-3, 10.0)}
 
 
@@ -174,8 +175,14 @@ class Plan:
                 f"{named} cannot act with one optimizer step per rollout batch, "
                 f"where the ratio is 1. Set {ACTOR}.ppo_mini_batch_size below data.train_batch_size."
             )
+        bypass = get(config, BYPASS, False)
+        if bypass:
+            found.append(
+                f"{BYPASS}=true: verl computes no entropy, so none is measured. entropo/entropy/sampled_estimate, the "
+                "mean of -log p of the sampled tokens under the rollout's own probabilities, is the estimate."
+            )
         chunked = get(config, f"{ACTOR}.entropy_from_logits_with_chunking", False)
-        if mode(config) in TRAINER_MODES and not chunked and not exact_entropy():
+        if mode(config) in TRAINER_MODES and not (chunked or bypass or exact_entropy()):
             found.append(
                 f"{ACTOR}.entropy_from_logits_with_chunking=false: with bf16 logits verl's entropy is off by 0.03 to "
                 "0.06 nats rms per token. Set it to true for fp32 entropy."
@@ -246,10 +253,9 @@ def _check_packages(config: Any) -> None:
 
 
 def _check_entropy_source(config: Any, plan: Plan) -> None:
-    bypass = get(config, "algorithm.rollout_correction.bypass_mode", False)
-    if bypass and (plan.adapts or plan.shapes_on_driver):
+    if get(config, BYPASS, False) and (plan.adapts or plan.shapes_on_driver):
         raise ConfigError(
-            "algorithm.rollout_correction.bypass_mode=true: verl then recomputes no log-probs, so there is no exact "
+            f"{BYPASS}=true: verl then recomputes no log-probs, so there is no exact "
             f"entropy for {plan.estimator or plan.loss}. Set bypass_mode=false, or fix the coefficients "
             "(entropo.repo.zeta.law=fixed with logp=current, entropo.adapo.clip_high.law=fixed)."
         )

@@ -136,7 +136,9 @@ class Run:
                 "entropo_plugin: step %d has no usable entropy (%s); %s stays %g.", step, entropy, name, used
             )
             return metrics | {"entropo/skipped": float(controller.skipped)}
-        metrics |= {"entropo/target": move.target, f"entropo/{name}_at_bound": float(move.at_bound)}
+        if math.isfinite(move.target):
+            metrics["entropo/target"] = move.target
+        metrics[f"entropo/{name}_at_bound"] = float(move.at_bound)
         return metrics if name == "pull" else metrics | {f"entropo/{name}_next": move.following}
 
     def state_dict(self, step: int) -> dict[str, Any]:

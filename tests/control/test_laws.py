@@ -133,10 +133,18 @@ def test_target_literal(target, expected):
 
 
 def test_a_missing_measurement_moves_nothing():
-    control = Controller("annealed", 1.0, 0.0, 1.0, Target(schedule="linear"), Options(anneal=Anneal("linear", hold=0)))
+    control = Controller("doubling", 1e-3, 1e-4, 0.05, Target(schedule="linear"))
     before = control.state_dict()
     assert [control.step(each) for each in (None, math.nan, math.inf)] == [None] * 3
     assert control.state_dict() == before | {"skipped": 3}
+
+
+def test_what_follows_no_entropy_needs_none():
+    control = Controller("annealed", 1.0, 0.0, 1.0, Target(), Options(anneal=Anneal("linear", end=0.0, hold=1, steps=2)))
+    moves = [control.step(each) for each in (None, math.nan, 0.7, None)]
+    assert [move.following for move in moves] == [1.0, 0.5, 0.0, 0.0]
+    assert [move.target for move in moves if move.entropy == 0.7] == [0.7]
+    assert (control.steps, control.skipped, control.target.initial) == (4, 0, 0.7)
 
 
 RAMP = Target(fraction=0.5, schedule="cosine", steps=9)

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from support import kill, main_ppo, start, wait_for
@@ -114,6 +116,26 @@ def test_bad_settings_end_on_the_driver_before_a_cluster_is_up(made, tmp_path):
     assert child.wait(120) == 1
     said = (tmp_path / "out.txt").read_text()
     assert "ConfigError: entropo.repo.zeta.high=1000.0: out of range. Set entropo.repo.zeta.high to a number in" in said
+    assert "ray init kwargs" not in said and "Started a local Ray instance" not in said
+
+
+@pytest.mark.parametrize(
+    ("entry", "settings"),
+    [
+        ("verl.trainer.main_ppo", ["trainer.use_v1=false"]),
+        ("verl.experimental.one_step_off_policy.main_ppo", []),
+        ("verl.experimental.fully_async_policy.fully_async_main", []),
+    ],
+)
+def test_trainers_of_another_kind_are_refused_in_a_sentence(entry, settings, tmp_path):
+    configs = tmp_path / "verl" / "trainer" / "config"  # one-step-off looks for it below the current folder
+    configs.parent.mkdir(parents=True)
+    configs.symlink_to(Path(find_spec("verl").origin).parent / "trainer" / "config")
+    child = start([sys.executable, "-m", entry, "+entropo=repo_r", *settings], tmp_path)
+    assert child.wait(120) == 1
+    said = (tmp_path / "out.txt").read_text()
+    wanted = "Set trainer.use_v1=true" if settings else f"{entry.rpartition('.')[0]} has a trainer of its own"
+    assert "ConfigError: " in said and wanted in said, said
     assert "ray init kwargs" not in said and "Started a local Ray instance" not in said
 
 

@@ -70,6 +70,7 @@ SIGNATURES = [
     ("verl.utils.tensordict_utils.get_non_tensor_data", ["data", "key", "default"], "worker.py"),
     ("verl.utils.config.omega_conf_to_dataclass", ["config"], "trainer.py"),
     ("verl.utils.config.validate_config", ["config", "use_reference_policy", "use_critic"], "guard.py"),
+    ("verl.trainer.main_ppo.run_ppo", ["config", "task_runner_class"], "guard.py"),
     ("verl.utils.checkpoint.checkpoint_manager.find_latest_ckpt_path", ["path"], "checkpoint.py"),
     ("verl.utils.checkpoint.checkpoint_manager.get_checkpoint_tracker_filename", ["root_path"], "checkpoint.py"),
     ("verl.trainer.ppo.utils.need_critic", ["config"], "doctor.py"),
@@ -95,6 +96,8 @@ def test_signatures(path, names, file):
 
 
 NAMES = {
+    "guard.py": ["verl.experimental.one_step_off_policy.main_ppo.OneStepTaskRunner"]
+    + ["verl.experimental.fully_async_policy.fully_async_main.FullyAsyncTaskRunner"],
     "trainer.py": [f"verl.trainer.ppo.v1.{name}" for name in ("PPOTrainerSync", "PPOTrainerColocateAsync")]
     + ["verl.trainer.ppo.v1.PPOTrainerSeparateAsync", f"{BASE}.TRAINER_REGISTRY"],
     "doctor.py": ["verl.trainer.ppo.core_algos.ADV_ESTIMATOR_REGISTRY", "verl.utils.device.get_device_name"],

@@ -1,5 +1,6 @@
 """Whole verl configurations, composed as the command line composes them, through the driver's start-up check."""
 
+import importlib
 import logging
 
 import pytest
@@ -191,6 +192,26 @@ def test_the_check_runs_inside_verls_own_validation():
         verl_config.validate_config(
             compose("ppo_trainer", ["+entropo=repo_r", "entropo.repo.zeta.high=1e9"]), False, False
         )
+
+
+def test_bypassing_the_log_probs_is_said_to_measure_no_entropy():
+    bypass = "algorithm.rollout_correction.bypass_mode=true"
+    overrides = [*CPU, "+entropo=monitor", bypass]
+    config = compose("ppo_trainer", overrides)
+    (said,) = plan.Plan.from_config(config).warnings(config)
+    assert said.startswith(f"{bypass}: verl computes no entropy") and "entropo/entropy/sampled_estimate" in said
+
+
+@pytest.mark.parametrize("path", ["one_step_off_policy.main_ppo", "fully_async_policy.fully_async_main"])
+def test_experimental_trainers_are_refused_before_ray_starts(path):
+    from verl.trainer import main_ppo
+
+    module = importlib.import_module(f"verl.experimental.{path}")
+    (runner,) = (getattr(module, name) for name in guard.OTHER_TRAINERS if hasattr(module, name))
+    with pytest.raises(ConfigError, match=f"verl.experimental.{path.split('.')[0]} has a trainer of its own"):
+        main_ppo.run_ppo(compose("ppo_trainer", ["+entropo=monitor"]), task_runner_class=runner)
+    guard.check_runner(compose("ppo_trainer", []), runner)
+    guard.check_runner(compose("ppo_trainer", ["+entropo=monitor"]), main_ppo.TaskRunnerV1)
 
 
 def test_a_verl_outside_the_range_is_refused(monkeypatch):

@@ -113,6 +113,13 @@ def test_kl_covs_beta_is_annealed_once_a_step_and_resumed():
     assert other.state_dict(5) == run.state_dict(5)
 
 
+def test_without_entropy_a_schedule_goes_on_and_no_target_is_said(caplog):
+    run = Run(Plan(None, parse({"kl_cov": {"anneal": {"kind": "linear", "steps": 2}}}), 1e-4, 0.05, "entropo_kl_cov"))
+    found = [step(run, None, number) for number in (1, 2, 3)]
+    assert [metrics["entropo/beta"] for metrics in found] == [1.0, 0.5, 0.0]
+    assert not caplog.records and not any({"entropo/target", "entropo/skipped"} & set(each) for each in found)
+
+
 def test_the_model_based_law_acts_in_the_step_it_measures_and_once_only():
     run = Run(Plan("repo_neutral", parse({"target": {"kind": "value", "value": 1.5}}), 1e-4, 0.05))
     run.observe(10.0, 10)

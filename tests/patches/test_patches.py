@@ -72,6 +72,8 @@ from entropo_plugin.host import native
 print(verl.__path__[0])
 print(native.cpu_platform(), native.checkpoint_hooks(), native.exact_entropy(), sorted(native.own_names()))
 print(sorted(native.fed_estimators()))
+from verl.trainer.ppo.v1.trainer_separate_async import logger
+print(type(logger).__name__)
 from entropo_plugin.host.hooks import failures
 assert not failures, failures
 """
@@ -80,11 +82,11 @@ assert not failures, failures
 def test_our_workarounds_step_aside(stock, patched):
     said = {}
     for folder in (stock, patched):
-        where, *said[folder] = python(folder, ASIDE)[-3:]
+        where, *said[folder] = python(folder, ASIDE)[-4:]
         assert where == str(folder / "verl")
-    assert said[stock] == ["False False False []", "[]"]
+    assert said[stock] == ["False False False []", "[]", "WithoutFlush"]
     fed = ["gdpo", "optimal_token_baseline", "remax", "tir_optimal_token_baseline"]
-    assert said[patched] == ["True True True ['adapo', 'repo_r']", str(fed)]
+    assert said[patched] == ["True True True ['adapo', 'repo_r']", str(fed), "Logger"]
 
 
 STATE = """

@@ -70,7 +70,9 @@ def measure(tokens: StepTokens, actor: Any) -> tuple[dict[str, float], str | Non
         actor: verl's ``actor_rollout_ref.actor``, for its clip bounds and its dtypes.
     """
     low, high = actor_bounds(actor)
-    chunked = bool(actor.get("entropy_from_logits_with_chunking", False)) or exact_entropy()
+    # verl's padded path takes no chunks (FSDPEngineWithLMHead.prepare_model_outputs)
+    packed = actor.get("use_remove_padding", True)
+    chunked = bool(actor.get("entropy_from_logits_with_chunking", False) and packed) or exact_entropy()
     report = precision_report(tokens, logits_dtype(actor), chunked, low, high)
     return step_metrics(tokens) | report.metrics, report.warning
 

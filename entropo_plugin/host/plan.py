@@ -17,6 +17,7 @@ from entropo_plugin.keys import shown
 
 ACTOR = "actor_rollout_ref.actor"
 BYPASS = "algorithm.rollout_correction.bypass_mode"
+STRATEGY = f"{ACTOR}.strategy"
 BOUNDS = {"repo_r": (1e-4, 0.05), "repo_d": (1e-3, 10.0)}
 
 
@@ -181,18 +182,31 @@ class Plan:
                 f"{BYPASS}=true: verl computes no entropy, so none is measured. entropo/entropy/sampled_estimate, the "
                 "mean of -log p of the sampled tokens under the rollout's own probabilities, is the estimate."
             )
-        chunked = get(config, f"{ACTOR}.entropy_from_logits_with_chunking", False)
-        if mode(config) in TRAINER_MODES and not (chunked or bypass or exact_entropy()):
-            found.append(
-                f"{ACTOR}.entropy_from_logits_with_chunking=false: with bf16 logits verl's entropy is off by 0.03 to "
-                "0.06 nats rms per token. Set it to true for fp32 entropy."
-            )
+        coarse = None if bypass or mode(config) not in TRAINER_MODES or exact_entropy() else _coarse_entropy(config)
+        if coarse:
+            found.append(coarse)
         if self.estimator and self.settings.repo.base == "rloo" and get(config, "actor_rollout_ref.rollout.n", 1) == 1:
             found.append(
                 f"actor_rollout_ref.rollout.n=1: {self.estimator} compares the responses to one prompt, "
                 "so every advantage will be 0 and nothing is learned. Set it to 2 or more, or entropo.repo.base=grpo."
             )
         return found
+
+
+def _coarse_entropy(config: Any) -> str | None:
+    """Which key keeps verl from computing entropy in fp32; its chunks, the only fp32, need packed sequences."""
+    if not get(config, f"{ACTOR}.entropy_from_logits_with_chunking", False):
+        return (
+            f"{ACTOR}.entropy_from_logits_with_chunking=false: with bf16 logits verl's entropy is off by 0.03 to "
+            "0.06 nats rms per token. Set it to true for fp32 entropy."
+        )
+    dtype = get(config, f"{ACTOR}.fsdp_config.mixed_precision.param_dtype") or "bf16"
+    if get(config, f"{ACTOR}.use_remove_padding", True) or dtype == "fp32" or "fsdp" not in get(config, STRATEGY, ""):
+        return None
+    return (
+        "actor_rollout_ref.model.use_remove_padding=false: verl then computes entropy in the dtype of the logits, "
+        f"whatever {ACTOR}.entropy_from_logits_with_chunking says. Set it to true for fp32 entropy."
+    )
 
 
 def _plain(node: Any) -> Any:

@@ -13,6 +13,7 @@ from entropo_plugin.monitor.statistics import share
 from entropo_plugin.monitor.tokens import StepTokens
 
 KEY = "actor_rollout_ref.actor.entropy_from_logits_with_chunking"
+PACKED = "actor_rollout_ref.model.use_remove_padding"
 # Error of one token's entropy against fp64, nats rms, vocabulary of 152k, by dtype of the logits and of the maths.
 ENTROPY_ERROR = {
     ("bfloat16", "bfloat16"): 0.074,
@@ -130,7 +131,9 @@ def _warning(tokens: StepTokens, metrics: dict[str, float], logits: str | None, 
     (entropy,) = tokens.flat("entropy")
     if not len(entropy) or AS_SHIPPED < TOLERATED * float(entropy.mean()):
         return None
-    remedy = f"{KEY} is set but this path of the trainer ignores it." if chunked else f"Set {KEY}=true."
+    remedy = (
+        f"{KEY} is set but this path of the trainer ignores it." if chunked else f"Set {KEY}=true, and {PACKED}=true."
+    )
     return (
         f"Entropy is computed in bf16: one token's is off by about {AS_SHIPPED} nats rms, beside a mean of "
         f"{float(entropy.mean()):.3g}; in fp32 by {WITH_KEY}. {remedy}"

@@ -140,7 +140,9 @@ def test_a_missing_measurement_moves_nothing():
 
 
 def test_what_follows_no_entropy_needs_none():
-    control = Controller("annealed", 1.0, 0.0, 1.0, Target(), Options(anneal=Anneal("linear", end=0.0, hold=1, steps=2)))
+    control = Controller(
+        "annealed", 1.0, 0.0, 1.0, Target(), Options(anneal=Anneal("linear", end=0.0, hold=1, steps=2))
+    )
     moves = [control.step(each) for each in (None, math.nan, 0.7, None)]
     assert [move.following for move in moves] == [1.0, 0.5, 0.0, 0.0]
     assert [move.target for move in moves if move.entropy == 0.7] == [0.7]

@@ -184,6 +184,15 @@ def test_a_verl_with_exact_entropy_needs_no_warning(monkeypatch):
         assert sum("fp32 entropy" in sentence for sentence in chosen.warnings(config)) == expected
 
 
+@pytest.mark.parametrize(("dtype", "said"), [("bf16", 1), ("fp32", 0)])
+def test_padded_batches_are_said_to_take_no_fp32_entropy(dtype, said, monkeypatch):
+    monkeypatch.setattr(plan, "exact_entropy", lambda: False)
+    mixed = f"+actor_rollout_ref.actor.fsdp_config.mixed_precision={{param_dtype: {dtype}}}"
+    config = compose("ppo_trainer", ["+entropo=repo_r", "actor_rollout_ref.model.use_remove_padding=false", mixed])
+    found = plan.Plan.from_config(config).warnings(config)
+    assert sum(each.startswith("actor_rollout_ref.model.use_remove_padding=false") for each in found) == said
+
+
 def test_the_check_runs_inside_verls_own_validation():
     from verl.utils import config as verl_config
 

@@ -114,7 +114,11 @@ def test_kl_covs_beta_is_annealed_once_a_step_and_resumed():
 
 
 def test_without_entropy_a_schedule_goes_on_and_no_target_is_said(caplog):
-    run = Run(Plan(None, parse({"kl_cov": {"anneal": {"kind": "linear", "steps": 2}}}), 1e-4, 0.05, "entropo_kl_cov"))
+    run = Run(
+        Plan(
+            None, parse({"kl_cov": {"anneal": {"kind": "linear", "hold": 0, "steps": 2}}}), 1e-4, 0.05, "entropo_kl_cov"
+        )
+    )
     found = [step(run, None, number) for number in (1, 2, 3)]
     assert [metrics["entropo/beta"] for metrics in found] == [1.0, 0.5, 0.0]
     assert not caplog.records and not any({"entropo/target", "entropo/skipped"} & set(each) for each in found)

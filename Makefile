@@ -30,13 +30,17 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/entropo demo --seconds $$(( $(STARTED) + 60 * $(DEMO_MINUTES) - $$(date +%s) )) $(DEMO_ARGS); \
 	status=$$?; kill $$compiling 2> /dev/null || touch $(VENV)/.compiled; exit $$status
 
-test: lint docs unit e2e
+# lint and documentation take a core each, the others take both
+test:
+	$(MAKE) -j 2 lint docs
+	$(MAKE) unit
+	$(MAKE) e2e
 
 unit: $(VENV)/.installed $(VENV)/.dev $(VENV)/.compiled
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m "not e2e and not browser and not patches and not scale"
 
 e2e: $(VENV)/.installed $(VENV)/.dev $(VENV)/.compiled
-	$(VENV)/bin/pytest -m "e2e and not scale" --durations=0 -v
+	$(VENV)/bin/pytest -n 2 --dist worksteal -m "e2e and not scale" --durations=0
 
 # ten thousand random configurations; ENTROPO_FUZZ_SEED=N draws others
 fuzz: $(VENV)/.installed $(VENV)/.dev

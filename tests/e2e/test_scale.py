@@ -79,6 +79,24 @@ def test_trainer_and_rollout_apart(verl):
     assert zeta[0] == 1e-3 and zeta[1:] == [line["data"]["entropo/zeta_next"] for line in lines[:-1]]
 
 
+def test_without_recomputed_log_probs_a_schedule_goes_on(verl):
+    """verl's bypass mode: no entropy is measured, which no coefficient of this run needs."""
+    anneal = [f"entropo.kl_cov.anneal.{each}" for each in ("kind=linear", "hold=1", "steps=2")]
+    bypass = ["algorithm.adv_estimator=grpo", "algorithm.rollout_correction.bypass_mode=true"]
+    lines = [line["data"] for line in verl("+entropo=kl_cov", *bypass, *anneal, *SMALL, steps=4)]
+    assert [data["entropo/beta"] for data in lines] == [1.0, 1.0, 0.5, 0.0]
+    assert all(data["entropo/entropy/sampled_estimate"] > 0 for data in lines)
+    assert not any("entropo/entropy/token_mean" in data or "entropo/skipped" in data for data in lines)
+
+
+def test_packed_sequences_without_flash_attention(verl):
+    """The rollout's log-probs of padded left-aligned prompts against the trainer's of packed sequences."""
+    lines = verl("+entropo=repo_r", SIZE[0], *SMALL, "actor_rollout_ref.model.use_remove_padding=true", steps=2)
+    for line in lines:
+        assert line["data"]["training/rollout_probs_diff_max"] < 1e-4
+        assert abs(line["data"]["entropo/entropy/token_mean"] - line["data"]["actor/entropy"]) < 1e-5
+
+
 def test_three_hundred_steps_in_flat_memory(verl, tmp_path):
     """The driver's and the workers' memory at the end against the fiftieth step, and a controller in its bounds."""
     lines = verl("+entropo=repo_r", SIZE[0], steps=300)

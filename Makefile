@@ -40,7 +40,7 @@ unit: $(VENV)/.installed $(VENV)/.dev $(VENV)/.compiled
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m "not e2e and not browser and not patches and not scale"
 
 e2e: $(VENV)/.installed $(VENV)/.dev $(VENV)/.compiled
-	$(VENV)/bin/pytest -n 2 --dist worksteal -m "e2e and not scale" --durations=0
+	$(VENV)/bin/pytest -n 2 --dist loadgroup -m "e2e and not scale" --durations=0
 
 # ten thousand random configurations; ENTROPO_FUZZ_SEED=N draws others
 fuzz: $(VENV)/.installed $(VENV)/.dev

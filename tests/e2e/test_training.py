@@ -13,6 +13,7 @@ from entropo_plugin.demo import process
 from entropo_plugin.host.checkpoint import NAME
 
 pytestmark = pytest.mark.e2e
+# two groups that take about as long, one for each core
 
 
 def check_steps(lines, high):
@@ -31,6 +32,7 @@ def check_steps(lines, high):
         assert data["entropo/zeta_next"] == zeta
 
 
+@pytest.mark.xdist_group("server")
 def test_repo_r_with_a_vllm_server(verl, tmp_path):
     lines = verl("+entropo=repo_r", "entropo.repo.zeta.high=0.3", "entropo.monitor.tokens=3", steps=4)
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
@@ -81,6 +83,7 @@ def test_model_based_repo_adapo_kl_cov_and_an_entropy_bonus_in_one_run(verl):
     assert first["entropo/shift"] > 0 and 0 <= first["entropo/clip/above_positive"] <= 1
 
 
+@pytest.mark.xdist_group("ends")
 def test_killed_and_resumed_the_controller_continues_exactly(made, tmp_path, verl):
     where = tmp_path / "first"
     settings = [
@@ -111,6 +114,7 @@ def test_killed_and_resumed_the_controller_continues_exactly(made, tmp_path, ver
     assert first["entropo/target"] == state["controllers"]["zeta"]["target"]["initial"] == before[1]["entropo/target"]
 
 
+@pytest.mark.xdist_group("server")
 def test_bad_settings_end_on_the_driver_before_a_cluster_is_up(made, tmp_path):
     child = start(main_ppo(made, tmp_path, 3, "+entropo=repo_r", "entropo.repo.zeta.high=1000"), tmp_path)
     assert child.wait(120) == 1
@@ -119,6 +123,7 @@ def test_bad_settings_end_on_the_driver_before_a_cluster_is_up(made, tmp_path):
     assert "ray init kwargs" not in said and "Started a local Ray instance" not in said
 
 
+@pytest.mark.xdist_group("server")
 @pytest.mark.parametrize(
     ("entry", "settings"),
     [
@@ -139,6 +144,7 @@ def test_trainers_of_another_kind_are_refused_in_a_sentence(entry, settings, tmp
     assert "ray init kwargs" not in said and "Started a local Ray instance" not in said
 
 
+@pytest.mark.xdist_group("server")
 def test_the_doctor_finds_everything_here_and_in_a_ray_worker(tmp_path):
     command = [sys.executable, "-m", "entropo_plugin.cli", "doctor", "+cpu=tiny", "+entropo=repo_r"]
     child = start(command, tmp_path)
@@ -154,6 +160,7 @@ def test_the_doctor_finds_everything_here_and_in_a_ray_worker(tmp_path):
         assert line in said
 
 
+@pytest.mark.xdist_group("ends")
 def test_ctrl_c_ends_the_demo_and_leaves_no_process(tmp_path):
     import psutil
 

@@ -100,7 +100,7 @@ $(VENV)/.installed: $(VENV)/.host $(SOURCES)
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.host
-	$(INSTALL) "pytest>=8" "pytest-xdist>=3.5" "hypothesis>=6" "ruff>=0.9" "mypy>=1.13" "build>=1.2" "hatchling>=1.25"
+	$(INSTALL) "pytest>=8" "pytest-xdist>=3.5" "hypothesis>=6" "ruff>=0.9" "mypy>=1.13" "build>=1.2" "hatchling>=1.25" "reasoning-gym>=0.1"
 	touch $@
 
 $(VENV)/.host: pyproject.toml

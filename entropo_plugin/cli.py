@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_launch(commands)
     _add_recipes(commands)
+    _add_tasks(commands)
     return parser
 
 
@@ -33,7 +34,7 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
 def _add_demo(commands: argparse._SubParsersAction) -> None:
     from entropo_plugin.demo.run import add_arguments
 
-    add_arguments(commands.add_parser("demo", help="train twice on this machine and show what entropy control does"))
+    add_arguments(commands.add_parser("demo", help="train here with and without us, and show what differs"))
 
 
 def _add_report(commands: argparse._SubParsersAction) -> None:
@@ -53,6 +54,12 @@ def _add_launch(commands: argparse._SubParsersAction) -> None:
 def _add_recipes(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("recipes", help="list the Hydra choices and whole recipes that we add to verl")
     parser.add_argument("name", nargs="?", help="a whole recipe: print what it needs and its full command")
+
+
+def _add_tasks(commands: argparse._SubParsersAction) -> None:
+    from entropo_plugin.demo.gym import add_arguments
+
+    add_arguments(commands.add_parser("tasks", help="make data and reward from reasoning-gym, without a download"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +85,10 @@ def _run(options: argparse.Namespace) -> int:
         from entropo_plugin.report import run as draw
 
         return draw(options)
+    if options.command == "tasks":
+        from entropo_plugin.demo.gym import run as make
+
+        return make(options)
     if options.command == "launch":
         from entropo_plugin.demo.process import launch
 

@@ -93,12 +93,13 @@ def _how_to_change(recipe: Recipe) -> str:
 
 
 def listing() -> str:
-    """Every choice with the first line of its explanation, one group after the other."""
+    """Every choice with the first sentence of its explanation, one group after the other."""
     lines = ["Add to any verl command, e.g. python -m verl.trainer.main_ppo ... +entropo=repo_r", ""]
     for group in GROUPS:
         for path in sorted((folder() / group).glob("*.yaml")):
-            lines.append(f"+{group}={path.stem:<19} {_head(path)[0]}")
+            lines.append(f"{f'+{group}={path.stem}':<28} {_first_sentence(' '.join(_head(path)))}")
     lines += ["", "Whole recipes; `entropo recipes NAME` prints what one needs and its full command:", ""]
+    lines.append(f"{'NAME':<34} {'GPUs':<44} what it trains")
     lines += [f"{each.name:<34} {each.facts['gpus']:<44} {_first_sentence(each.about)}" for each in recipes()]
     return "\n".join(lines)
 

@@ -53,12 +53,28 @@ def faults(first: list[dict], second: list[dict], state: dict[str, Any], steps: 
         following = doubling(coefficient, measured[step], target, LOW, HIGH)
         expected = {"entropo/zeta": coefficient, "entropo/target": target, "entropo/zeta_next": following}
         found += [
-            f"step {step}: {name} is off" for name in expected if logged.get(step, expected)[name] != expected[name]
+            f"step {step}: {name} is off"
+            for name in expected
+            if logged.get(step, expected).get(name, expected[name]) != expected[name]
         ]
         if step == saved and zeta["coefficient"] != following:
             found.append(f"the state of step {saved} holds {zeta['coefficient']}, not {following}")
         coefficient = following
     return found
+
+
+def counted(earlier: list[dict], attempt: list[dict], state: dict[str, Any]) -> list[dict]:
+    """What counts of all runs up to a checkpoint: its steps; of one that was saved and not logged, the entropy.
+
+    Args:
+        earlier: what counted before this run.
+        attempt: logged steps of the run that was killed.
+        state: what its last checkpoint held.
+    """
+    lines = [line for line in [*earlier, *attempt] if line["step"] <= state["step"]]
+    if state["step"] not in {line["step"] for line in lines}:
+        lines.append({"step": state["step"], "data": {ENTROPY: state["changes"]["last"]["entropy"]}})
+    return lines
 
 
 def table(rows: list[dict[str, Any]], heads: tuple[str, ...]) -> str:

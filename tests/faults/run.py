@@ -1,6 +1,7 @@
 """Kills real trainings and says what came of it: ``make faults``, or ``python tests/faults/run.py --help``.
 
-driver: kill -9 of the trainer and its entry process at a random moment of rollout, update or save, then resume.
+driver: kill -9 of the trainer and its entry process at a random moment of rollout, update or save, then resume; the run
+that goes on is killed in its turn, so that resumes of resumed runs are tried.
 worker, server: kill -9 of the actor's worker or of the rollout server; the run must end by itself, with a clear error,
 within 120 s, and leave no process behind.
 """
@@ -13,9 +14,10 @@ import random
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from judge import MOMENTS, faults, table, window
+from judge import MOMENTS, counted, faults, table, window
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
@@ -28,24 +30,41 @@ DRIVER = ["+entropo=repo_r", "actor_rollout_ref.rollout.name=hf", "trainer.save_
 KEPT = ["trainer.max_actor_ckpt_to_keep=3"]
 SERVERS = {"worker": ("hf", "ray::WorkerDict"), "server": ("vllm", "VLLM::EngineCore")}
 LIMIT = 120.0
-HEADS = ("number", "moment", "after_step", "resumed_from", "survived", "seconds", "faults")
+HEADS = ("number", "chain", "moment", "after_step", "resumed_from", "steps_after", "survived", "seconds", "faults")
 
 
-def kill_driver(made: Path, where: Path, number: int, seed: int) -> dict:
-    """One repetition: train, kill, resume for three steps, judge."""
-    chance, started = random.Random(f"{seed}/{number}"), time.monotonic()
-    moment, after = list(MOMENTS)[number % len(MOMENTS)], chance.randint(2, 5)
-    first = cut_short(made, where / "first", moment, after, chance)
-    saved = int((where / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
-    state = json.loads((where / "checkpoints" / f"global_step_{saved}" / NAME).read_text())
-    overrides = [*overrides_for(made, where / "second", saved + 3), *DRIVER, *KEPT]
-    process.train(where / "second", overrides, lambda line: None)
-    second = steps_of(where / "second" / "metrics.jsonl")
-    found = faults(first, second, state, saved + 3)
+def kill_chain(made: Path, where: Path, numbers: range, seed: int) -> Iterator[dict]:
+    """One training, killed once for each number; the run that goes on after a kill is the next one to be killed.
+
+    A kill is judged when the next run has logged its steps; after the last one a run of three steps ends by itself.
+    """
+    lines, state, earlier = [], {}, {}
+    for place, number in enumerate([*numbers, None]):
+        started = time.monotonic()
+        if number is None:
+            overrides = [*overrides_for(made, where / str(place), earlier["resumed_from"] + 3), *DRIVER, *KEPT]
+            process.train(where / str(place), overrides, lambda line: None)
+            attempt = steps_of(where / str(place) / "metrics.jsonl")
+        else:
+            chance = random.Random(f"{seed}/{number}")
+            moment, after = list(MOMENTS)[number % len(MOMENTS)], chance.randint(2, 5)
+            attempt = cut_short(made, where / str(place), moment, after, chance)
+        if earlier:
+            found = faults(lines, attempt, state, attempt[-1]["step"])
+            yield earlier | {"survived": not found, "faults": "; ".join(found), "steps_after": len(attempt)}
+        if number is not None:
+            state = saved_state(where / "checkpoints")
+            lines = counted(lines, attempt, state)
+            seconds = round(time.monotonic() - started)
+            earlier = {"number": number, "moment": moment, "after_step": after, "seconds": seconds}
+            earlier |= {"chain": where.name, "resumed_from": state["step"]}
     shutil.rmtree(where / "checkpoints")
-    seconds = round(time.monotonic() - started)
-    row = {"number": number, "moment": moment, "after_step": after, "resumed_from": saved, "seconds": seconds}
-    return row | {"survived": not found, "faults": "; ".join(found)}
+
+
+def saved_state(checkpoints: Path) -> dict:
+    """The state in the checkpoint that verl's marker names."""
+    step = int((checkpoints / "latest_checkpointed_iteration.txt").read_text())
+    return json.loads((checkpoints / f"global_step_{step}" / NAME).read_text())
 
 
 def cut_short(made: Path, where: Path, moment: str, after: int, chance: random.Random) -> list[dict]:
@@ -102,6 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="repetitions of the driver's kill (default 20)")
     parser.add_argument("--first", type=int, default=0, help="number of the first repetition, to go on with a series")
+    parser.add_argument("--chain", type=int, default=5, help="kills of one training, one after the other (default 5)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/faults"))
     parser.add_argument("--only", choices=("driver", *SERVERS), help="one kind of fault")
@@ -111,9 +131,14 @@ def main() -> int:
     task.make(out / "task", seed=options.seed, steps=120)
     rows: dict[str, list[dict]] = {"driver": [], "parts": []}
     if options.only in (None, "driver"):
-        for number in tqdm(range(options.first, options.first + options.kills), desc="driver killed"):
-            rows["driver"].append(kill_driver(out / "task", out / f"driver-{number:02}", number, options.seed))
-            write(out, rows, options.seed)
+        last = options.first + options.kills
+        with tqdm(total=options.kills, desc="driver killed") as bar:
+            for first in range(options.first, last, options.chain):
+                numbers = range(first, min(first + options.chain, last))
+                for row in kill_chain(out / "task", out / f"driver-{first:02}", numbers, options.seed):
+                    rows["driver"].append(row)
+                    write(out, rows, options.seed)
+                    bar.update()
     for part in [part for part in SERVERS if options.only in (None, part)]:
         rows["parts"].append(kill_part(out / "task", out / part / "run", part))
         write(out, rows, options.seed)

@@ -36,6 +36,21 @@ def test_an_exact_resume_has_no_faults(saved, logged):
     assert judge.faults(*trajectory(saved, logged), steps=7) == []
 
 
+def test_kills_in_a_row_count_each_step_once():
+    """Killed in step 3 after its save and before its log, again in step 6, judged at step 7."""
+    first, second, state = trajectory(3, 2)
+    again = trajectory(5, 5)[2]
+    lines = judge.counted([], first, state)
+    assert [each["step"] for each in lines] == [1, 2, 3] and lines[2]["data"] == {judge.ENTROPY: MEASURED[2]}
+    attempt = second[:3]
+    assert judge.faults(lines, attempt, state, steps=6) == []
+    lines = judge.counted(lines, attempt, again)
+    assert [each["step"] for each in lines] == [1, 2, 3, 4, 5]
+    assert judge.faults(lines, second[2:], again, steps=7) == []
+    again["controllers"]["zeta"]["steps"] = 6
+    assert judge.faults(lines, second[2:], again, steps=7)[0].startswith("the controller counted 6 steps")
+
+
 def test_each_fault_is_said():
     first, second, state = trajectory(4, 4)
     assert judge.faults(first, second[1:], state, 7)[0] == "the resumed steps are not each there once"

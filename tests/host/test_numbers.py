@@ -15,6 +15,7 @@ from transfer_queue import KVBatchMeta
 from entropo_plugin.config import parse
 from entropo_plugin.host import estimators, measure
 from entropo_plugin.host.alarms import PATIENCE, Alarms
+from entropo_plugin.host.native import exact_entropy
 from entropo_plugin.host.overheard import Overheard
 from entropo_plugin.host.plan import Plan
 from entropo_plugin.host.run import Run
@@ -81,8 +82,9 @@ def test_everything_broken_at_once_leaves_counts_only():
 
 @pytest.mark.parametrize(("lengths", "padding"), [([1, 1], (0, 1)), ([4, 1, 1], (0, 1, 2)), ([1], (0,))])
 def test_a_step_of_padding_rows_only_is_measured_as_empty(lengths, padding):
-    # 0.074 nats is what is known of bf16 logits, whatever the step holds
-    expected = {"entropo/tokens/count": 0.0, "entropo/precision/entropy_error_rms": 0.074}
+    # what is known of bf16 logits whatever the step holds, nats; less on a verl with patches/0008
+    error = 0.036 if exact_entropy() else 0.074
+    expected = {"entropo/tokens/count": 0.0, "entropo/precision/entropy_error_rms": error}
     assert metrics_of(fields(lengths), padding=padding) == expected
 
 

@@ -267,10 +267,15 @@ def test_one_response_to_a_prompt_has_nothing_to_be_compared_with():
     assert not [each for each in plan.Plan.from_config(config).warnings(config) if "rollout.n" in each]
 
 
+@pytest.mark.stock
+def test_an_estimator_that_v1_does_not_feed_is_refused():
+    with pytest.raises(ConfigError, match="adv_estimator=remax needs reward_baselines"):
+        check("+entropo=adapo", "algorithm.adv_estimator=remax")
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["+entropo=adapo", "algorithm.adv_estimator=remax"], "adv_estimator=remax needs reward_baselines"),
         (["+entropo=adapo", "algorithm.adv_estimator=gae", "critic.enable=false"], "gae needs a critic's values"),
         (
             ["+entropo=repo_d", f"{plan.ACTOR}.policy_loss.loss_mode=geo_mean"],

@@ -62,6 +62,7 @@ def test_adapo_is_vanilla_bit_for_bit(mode, scale, weighted, dtype, seed):
     assert torch.equal(loss, expected) and torch.equal(gradient, expected_gradient)
 
 
+@pytest.mark.stock
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 def test_kl_cov_by_micro_batch_is_verls_bit_for_bit(weighted, seed):
@@ -81,6 +82,7 @@ def test_kl_cov_by_micro_batch_is_verls_bit_for_bit(weighted, seed):
     assert torch.equal(loss, expected) and torch.equal(gradient, expected_gradient)
 
 
+@pytest.mark.stock
 @pytest.mark.parametrize("clip", [(1.0, 1.0), (0.2, 0.2)])
 @pytest.mark.parametrize("seed", range(5))
 def test_clip_cov_by_micro_batch_is_verls_bit_for_bit(clip, seed):
@@ -101,6 +103,7 @@ def test_clip_cov_by_micro_batch_is_verls_bit_for_bit(clip, seed):
     assert torch.equal(loss, expected) and torch.equal(gradient, expected_gradient)
 
 
+@pytest.mark.stock
 def test_the_golden_vector_is_verls():
     old = torch.tensor([[-0.1, -2, -0.05, -3], [-0.2, -4, -0.01, -9]])
     logp = torch.tensor([[-0.12, -1.8, -0.05, -3.3], [-0.2, -4.5, -0.02, -9]])
@@ -113,6 +116,7 @@ def test_the_golden_vector_is_verls():
     assert found == pytest.approx([-0.2783296, -0.5879058], abs=1e-6)
 
 
+@pytest.mark.stock
 def test_verls_kl_cov_is_infinite_where_ours_is_not():
     logp, old = torch.tensor([[95.0, -1.0]]), torch.tensor([[0.0, -1.0]])
     advantage, mask = torch.tensor([[1.0, -1.0]]), torch.ones(1, 2)

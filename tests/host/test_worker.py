@@ -205,6 +205,7 @@ def test_a_steps_entropy_coefficient_is_verls_own_with_that_constant_bit_for_bit
     assert settings.entropy_coeff == 0.5
 
 
+@pytest.mark.stock
 def test_our_losses_refuse_to_run_under_another_trainer():
     from entropo_plugin.config import ConfigError
 

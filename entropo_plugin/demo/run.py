@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from entropo_plugin.config import ConfigError
-from entropo_plugin.demo import pretrained, task
+from entropo_plugin.demo import task
 from entropo_plugin.demo.outcome import Outcome, curve, table, write_summary
 from entropo_plugin.demo.process import TrainingFailed, train
 
@@ -32,9 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT,
         help=f"what runs against stock GRPO, one or more (default {' '.join(DEFAULT)})",
     )
-    parser.add_argument(
-        "--model", choices=("tiny", "smollm2"), default="tiny", help="tiny: made on the spot; smollm2: pretrained, 135M"
-    )
     parser.add_argument("--rollout", choices=("vllm", "hf"), default="vllm", help="rollout server (default vllm)")
     parser.add_argument("--seed", type=int, default=0, help="seed of model, data and sampling (default 0)")
     parser.add_argument(
@@ -49,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     print("The task: write three digits whose sum is N. Trained on N = 12 to 15, tested on 10 to 19.\n")
     print(f"Everything goes to {out}\n", flush=True)
-    _make_task(out / "task", options)
+    _make_task(out / "task", options.seed)
     try:
         outcomes = _train_all(out, options, started)
     except TrainingFailed as error:
@@ -82,23 +79,13 @@ def _check(options: argparse.Namespace) -> None:
     for module, extra in wanted.items():
         if importlib.util.find_spec(module) is None:
             raise ConfigError(f"the demo needs {module}. Run: pip install 'entropo-plugin[{extra}]'")
-    if options.model == "smollm2":
-        pretrained.check()
 
 
-def _make_task(folder: Path, options: argparse.Namespace, steps: int = 600) -> None:
+def _make_task(folder: Path, seed: int, steps: int = 600) -> None:
     from tqdm import tqdm
 
-    steps = pretrained.STEPS if options.model == "smollm2" else steps
     with tqdm(total=steps, desc="warm start (supervised)", unit="step") as bar:
-
-        def progress(done: int) -> None:
-            bar.update(done - bar.n)
-
-        if options.model == "smollm2":
-            pretrained.make(folder, options.seed, progress)
-        else:
-            task.make(folder, options.seed, steps, progress)
+        task.make(folder, seed, steps, lambda done: bar.update(done - bar.n))
 
 
 def _train(label: str, folder: Path, overrides: list[str], options: argparse.Namespace) -> Outcome:
@@ -137,7 +124,6 @@ def _overrides(folder: Path, options: argparse.Namespace) -> list[str]:
         f"actor_rollout_ref.rollout.seed={options.seed}",
         f"actor_rollout_ref.actor.data_loader_seed={options.seed}",
         f"data.seed={options.seed}",
-        *(pretrained.SIZES if options.model == "smollm2" else []),
     ]
 
 

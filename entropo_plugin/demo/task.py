@@ -95,25 +95,19 @@ def near_answers(tok: Any) -> tuple[Any, int]:
     return torch.tensor(rows), len(prompt_ids(tok, NUMBERS[0]))
 
 
-def warm_start(
-    model: Any,
-    tok: Any,
-    seed: int,
-    steps: int,
-    progress: Callable[[int], None] = lambda _: None,
-    batch: int = BATCH,
-    rate: float = LEARNING_RATE,
-) -> float:
+def warm_start(model: Any, tok: Any, seed: int, steps: int, progress: Callable[[int], None] = lambda _: None) -> float:
     """Supervised training on near answers, all equally likely; returns the last loss in nats per answer token."""
     import torch
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a model this small only waits for a second thread
     rows, prompt = near_answers(tok)
     draw = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
     loss = torch.tensor(0.0)
     for step in range(steps):
-        ids = rows[torch.randint(len(rows), (batch,), generator=draw)]
+        ids = rows[torch.randint(len(rows), (BATCH,), generator=draw)]
         logits = model(input_ids=ids).logits[:, prompt - 1 : -1]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, prompt:].flatten())
         optimizer.zero_grad()
@@ -122,6 +116,7 @@ def warm_start(
         optimizer.step()
         schedule.step()
         progress(step + 1)
+    torch.set_num_threads(threads)
     return float(loss.detach())
 
 
@@ -146,21 +141,11 @@ def _row(split: str, index: int, number: int) -> dict[str, Any]:
 
 
 def make(folder: Path, seed: int = 0, steps: int = 1500, progress: Callable[[int], None] = lambda _: None) -> Path:
-    """Make the small model, its tokenizer and data in ``folder``; returns the model's folder."""
-    import torch
-
+    """Make model, tokenizer and data in ``folder``; returns the model's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     tok = tokenizer()
     model = new_model(tok, seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a model this small only waits for a second thread
     warm_start(model, tok, seed, steps, progress)
-    torch.set_num_threads(threads)
-    return save(folder, model, tok, seed)
-
-
-def save(folder: Path, model: Any, tok: Any, seed: int) -> Path:
-    """Write model, tokenizer and data as verl reads them; returns the model's folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     tok.save_pretrained(folder / "model")
     model.save_pretrained(folder / "model")
     write_data(folder, seed)

@@ -3,7 +3,6 @@
 import pytest
 
 from entropo_plugin.cli import build_parser
-from entropo_plugin.config import ConfigError
 from entropo_plugin.demo import run
 from entropo_plugin.demo.outcome import Outcome
 
@@ -38,15 +37,3 @@ def test_a_third_run_that_does_not_fit_is_left_out_aloud(arguments, expected, tr
     assert list(run._train_all(tmp_path, options, time.monotonic())) == trained == expected
     said = capsys.readouterr().out
     assert ("To see it: entropo demo --objective repo_neutral" in said) == (arguments == ["--seconds", "90"])
-
-
-def test_the_pretrained_model_needs_its_packages_and_its_own_sizes(monkeypatch, tmp_path):
-    options = build_parser().parse_args(["demo", "--model", "smollm2"])
-    sizes = run._overrides(tmp_path / "grpo", options)
-    assert "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=1024" in sizes
-    assert sizes.index("data.train_batch_size=8") > sizes.index("+cpu=tiny")
-    tiny = run._overrides(tmp_path / "grpo", build_parser().parse_args(["demo"]))
-    assert not any(each.startswith("data.train_batch_size") for each in tiny)
-    monkeypatch.setattr(run.pretrained, "PACKAGES", ("no_such_package",))
-    with pytest.raises(ConfigError, match="--model=smollm2 needs no_such_package. Run: pip install"):
-        run._check(options)

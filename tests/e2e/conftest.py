@@ -19,7 +19,7 @@ def verl(made, tmp_path):
     def run(*overrides, folder="run", steps=3):
         where = tmp_path / folder
         common = overrides_for(made, where, steps)
-        process.train(where, [*common, *overrides], lambda line: None, stall_seconds=180)
+        process.train(where, [*common, *overrides], lambda line: None, stall_seconds=420)
         return [line for line in process.read_steps(where / "metrics.jsonl") if "critic/score/mean" in line["data"]]
 
     return run

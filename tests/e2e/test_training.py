@@ -117,7 +117,7 @@ def test_killed_and_resumed_the_controller_continues_exactly(made, tmp_path, ver
 @pytest.mark.xdist_group("server")
 def test_bad_settings_end_on_the_driver_before_a_cluster_is_up(made, tmp_path):
     child = start(main_ppo(made, tmp_path, 3, "+entropo=repo_r", "entropo.repo.zeta.high=1000"), tmp_path)
-    assert child.wait(120) == 1
+    assert child.wait(240) == 1
     said = (tmp_path / "out.txt").read_text()
     assert "ConfigError: entropo.repo.zeta.high=1000.0: out of range. Set entropo.repo.zeta.high to a number in" in said
     assert "ray init kwargs" not in said and "Started a local Ray instance" not in said
@@ -137,7 +137,7 @@ def test_trainers_of_another_kind_are_refused_in_a_sentence(entry, settings, tmp
     configs.parent.mkdir(parents=True)
     configs.symlink_to(Path(find_spec("verl").origin).parent / "trainer" / "config")
     child = start([sys.executable, "-m", entry, "+entropo=repo_r", *settings], tmp_path)
-    assert child.wait(120) == 1
+    assert child.wait(240) == 1
     said = (tmp_path / "out.txt").read_text()
     wanted = "Set trainer.use_v1=true" if settings else f"{entry.rpartition('.')[0]} has a trainer of its own"
     assert "ConfigError: " in said and wanted in said, said
@@ -148,7 +148,7 @@ def test_trainers_of_another_kind_are_refused_in_a_sentence(entry, settings, tmp
 def test_the_doctor_finds_everything_here_and_in_a_ray_worker(tmp_path):
     command = [sys.executable, "-m", "entropo_plugin.cli", "doctor", "+cpu=tiny", "+entropo=repo_r"]
     child = start(command, tmp_path)
-    assert child.wait(180) == 0, (tmp_path / "out.txt").read_text()
+    assert child.wait(300) == 0, (tmp_path / "out.txt").read_text()
     said = (tmp_path / "out.txt").read_text()
     for line in (
         "ok       verl: 0.9.1 is supported",
@@ -167,9 +167,9 @@ def test_ctrl_c_ends_the_demo_and_leaves_no_process(tmp_path):
     command = [sys.executable, "-m", "entropo_plugin.cli", "demo", "--rollout", "hf", "--out", str(tmp_path / "demo")]
     child = start(command, tmp_path)
     try:
-        wait_for(lambda: list((tmp_path / "demo").glob("grpo/train.log")), 180)
+        wait_for(lambda: list((tmp_path / "demo").glob("grpo/train.log")), 400)
         log = tmp_path / "demo" / "grpo" / "train.log"
-        wait_for(lambda: "Started a local Ray instance" in log.read_text(errors="replace"), 180)
+        wait_for(lambda: "Started a local Ray instance" in log.read_text(errors="replace"), 300)
         family = psutil.Process(child.pid).children(recursive=True)
         child.send_signal(2)
         assert child.wait(90) == 130

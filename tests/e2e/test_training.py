@@ -96,7 +96,7 @@ def test_killed_and_resumed_the_controller_continues_exactly(made, tmp_path, ver
     marks = {"VERL_FILE_LOGGER_PATH": str(log), process.MARK: run_id}
     child = start(main_ppo(made, where, 50, *settings), where, **marks)
     try:
-        wait_for(lambda: len(process.read_steps(log)) >= 3, 240)
+        wait_for(lambda: len(process.read_steps(log)) >= 3, 480)
     finally:
         kill(child)
         process.end_all(run_id, child)

@@ -59,7 +59,7 @@ $(VENV)/verl-0.9.0: $(VENV)/.host
 patches: $(VENV)/.installed $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m patches
 
-# compositions and the asynchronous trainers for real, several ranks, several Ray nodes, hundreds of steps
+# compositions, the asynchronous trainers and Ctrl-C for real, several ranks, several Ray nodes, hundreds of steps
 scale: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/pytest -m scale -v --durations=0
 

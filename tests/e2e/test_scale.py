@@ -86,7 +86,7 @@ def test_without_recomputed_log_probs_a_schedule_goes_on(verl):
     """verl's bypass mode: no entropy is measured, which no coefficient of this run needs."""
     anneal = [f"entropo.kl_cov.anneal.{each}" for each in ("kind=linear", "hold=1", "steps=2")]
     bypass = ["algorithm.adv_estimator=grpo", "algorithm.rollout_correction.bypass_mode=true"]
-    lines = [line["data"] for line in verl("+entropo=kl_cov", *bypass, *anneal, *SMALL, steps=4)]
+    lines = [line["data"] for line in verl("+entropo=kl_cov", SIZE[0], *bypass, *anneal, *SMALL, steps=4)]
     assert [data["entropo/beta"] for data in lines] == [1.0, 1.0, 0.5, 0.0]
     assert all(data["entropo/entropy/sampled_estimate"] > 0 for data in lines)
     assert not any("entropo/entropy/token_mean" in data or "entropo/skipped" in data for data in lines)

@@ -160,7 +160,7 @@ def test_the_doctor_finds_everything_here_and_in_a_ray_worker(tmp_path):
         assert line in said
 
 
-@pytest.mark.xdist_group("ends")
+@pytest.mark.scale
 def test_ctrl_c_ends_the_demo_and_leaves_no_process(tmp_path):
     import psutil
 

@@ -38,27 +38,37 @@ def kill_chain(made: Path, where: Path, numbers: range, seed: int) -> Iterator[d
 
     A kill is judged when the next run has logged its steps; after the last one a run of three steps ends by itself.
     """
-    lines, state, earlier = [], {}, {}
-    for place, number in enumerate([*numbers, None]):
-        started = time.monotonic()
-        if number is None:
-            overrides = [*overrides_for(made, where / str(place), earlier["resumed_from"] + 3), *DRIVER, *KEPT]
-            process.train(where / str(place), overrides, lambda line: None)
-            attempt = steps_of(where / str(place) / "metrics.jsonl")
-        else:
-            chance = random.Random(f"{seed}/{number}")
-            moment, after = list(MOMENTS)[number % len(MOMENTS)], chance.randint(2, 5)
-            attempt = cut_short(made, where / str(place), moment, after, chance)
-        if earlier:
-            found = faults(lines, attempt, state, attempt[-1]["step"])
-            yield earlier | {"survived": not found, "faults": "; ".join(found), "steps_after": len(attempt)}
-        if number is not None:
-            state = saved_state(where / "checkpoints")
-            lines = counted(lines, attempt, state)
-            seconds = round(time.monotonic() - started)
-            earlier = {"number": number, "moment": moment, "after_step": after, "seconds": seconds}
-            earlier |= {"chain": where.name, "resumed_from": state["step"]}
+    lines, row, state = [], {}, {}
+    for number in numbers:
+        known, attempt = kill(made, where / str(number), number, seed)
+        if row:
+            yield row | judged(lines, attempt, state)
+        state = saved_state(where / "checkpoints")
+        lines = counted(lines, attempt, state)
+        row = known | {"chain": where.name, "resumed_from": state["step"]}
+    yield row | judged(lines, go_on(made, where / "last", state["step"] + 3), state)
     shutil.rmtree(where / "checkpoints")
+
+
+def kill(made: Path, where: Path, number: int, seed: int) -> tuple[dict, list[dict]]:
+    """A run that is killed at the moment which the number draws: what is known of the kill, and the logged steps."""
+    started, chance = time.monotonic(), random.Random(f"{seed}/{number}")
+    moment, after = list(MOMENTS)[number % len(MOMENTS)], chance.randint(2, 5)
+    attempt = cut_short(made, where, moment, after, chance)
+    seconds = round(time.monotonic() - started)
+    return {"number": number, "moment": moment, "after_step": after, "seconds": seconds}, attempt
+
+
+def go_on(made: Path, where: Path, steps: int) -> list[dict]:
+    """A run that ends by itself: its logged steps."""
+    process.train(where, [*overrides_for(made, where, steps), *DRIVER, *KEPT], lambda line: None)
+    return steps_of(where / "metrics.jsonl")
+
+
+def judged(lines: list[dict], attempt: list[dict], state: dict) -> dict:
+    """What the run after a kill says of it."""
+    found = faults(lines, attempt, state, attempt[-1]["step"])
+    return {"survived": not found, "faults": "; ".join(found), "steps_after": len(attempt)}
 
 
 def saved_state(checkpoints: Path) -> dict:

@@ -24,7 +24,7 @@ DEFAULT = ["repo_r", "repo_neutral"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=33, help="training steps of each run (default 33)")
+    parser.add_argument("--steps", type=int, default=32, help="training steps of each run (default 32)")
     parser.add_argument(
         "--objective",
         choices=OBJECTIVES,

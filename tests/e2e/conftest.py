@@ -16,10 +16,10 @@ def made(tmp_path_factory):
 def verl(made, tmp_path):
     """Trains for real with verl's stock entry point; returns the logged steps."""
 
-    def run(*overrides, folder="run", steps=3):
+    def run(*overrides, folder="run", steps=3, patience=420):
         where = tmp_path / folder
         common = overrides_for(made, where, steps)
-        process.train(where, [*common, *overrides], lambda line: None, stall_seconds=420)
+        process.train(where, [*common, *overrides], lambda line: None, stall_seconds=patience)
         return [line for line in process.read_steps(where / "metrics.jsonl") if "critic/score/mean" in line["data"]]
 
     return run

@@ -39,6 +39,15 @@ def test_two_ranks_with_dynamic_batches(verl):
     check_all(lines, 2)
 
 
+def test_eight_ranks_follow_one_law(verl):
+    """Eight FSDP2 ranks, each with a rollout server of its own: more processes than cores by far, so few steps."""
+    share = ["actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16"]
+    share += ["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4", "trainer.n_gpus_per_node=8"]
+    room = ["ray_kwargs.ray_init.num_cpus=30"]
+    lines = verl("+entropo=repo_r", *COVARIANCE, *SIZE[:1], *room, *share, steps=3, patience=1200)
+    check_all(lines, 3)
+
+
 @pytest.fixture
 def two_nodes(monkeypatch):
     """Two Ray nodes on this machine, started outside the training; the second knows us by entry point only."""

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the demo; 0 when both trainings finished."""
     started, out = time.monotonic(), options.out.resolve()
     _check(options)
-    print("The task: write three digits whose sum is N. Trained on N = 12 to 15, tested on 10 to 19.\n")
+    print("The task: write three digits whose sum is N. Trained on N = 12 and 15, tested on 10 to 19.\n")
     print(f"Everything goes to {out}\n", flush=True)
     _make_task(out / "task", options.seed)
     try:

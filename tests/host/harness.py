@@ -82,12 +82,20 @@ class Store:
 
     def kv_batch_get(self, keys, partition_id, select_fields=None):
         names = [name for name in self.rows[keys[0]] if select_fields is None or name in select_fields]
-        return tu.list_of_dict_to_tensordict([{name: self.rows[key][name] for name in names} for key in keys])
+        columns = {name: _jagged([self.rows[key][name] for key in keys]) for name in names}
+        return tu.get_tensordict(columns)
 
     def _column(self, field):
         if not isinstance(field, torch.Tensor):
             return list(field)
         return [each.to(self.dtype) if each.is_floating_point() else each for each in field.unbind()]
+
+
+def _jagged(values):
+    """A column as TransferQueue packs it: tensors are jagged also where all rows are of one length."""
+    if all(isinstance(each, torch.Tensor) for each in values):
+        return torch.nested.as_nested_tensor(values, layout=torch.jagged)
+    return values
 
 
 class Policy(torch.nn.Module):

@@ -33,8 +33,10 @@ CUTS = {
     "two_ranks": ({MICRO: 4}, 2, False),
     "two_ranks_micro_1": ({MICRO: 1}, 2, False),
     "two_ranks_dynamic": (DYNAMIC, 2, False),
+    "eight_ranks": ({MICRO: 2}, 8, False),
     "shuffled": ({MICRO: 4}, 1, True),
     "shuffled_dynamic_two_ranks": (DYNAMIC, 2, True),
+    "shuffled_dynamic_eight_ranks": (DYNAMIC, 8, True),
 }
 COVARIANCE = {
     "entropo__clip_cov__ratio": 0.2,

@@ -22,20 +22,3 @@ def register() -> None:
 
         ops._supports_onednn = False
         os.environ["VLLM_CPU_SGL_KERNEL"] = "0"
-
-
-def _calm() -> None:
-    import time
-
-    from vllm.distributed.device_communicators import shm_broadcast
-
-    shm_broadcast.sched_yield = lambda: time.sleep(float(os.environ.get("CALM", "2e-4")))
-
-
-_register = register
-
-
-def register() -> None:  # noqa
-    _register()
-    if os.environ.get("ENTROPO_CPU") == "1":
-        _calm()

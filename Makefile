@@ -15,7 +15,7 @@ TORCH = torch==2.13.0+cpu
 UNWANTED = torchvision torchaudio torchcodec triton
 SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js')
 DEMO_ARGS ?=
-# A run that would not fit into these minutes, the installation included, is left out of the demo.
+# A third run that would not fit into these minutes, the installation included, is left out of the demo.
 DEMO_MINUTES ?= 12
 STARTED := $(shell date +%s)
 # A training has a dozen processes: without bytecode each would compile everything that it imports.

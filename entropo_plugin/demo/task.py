@@ -16,7 +16,7 @@ from typing import Any
 NUMBERS = range(10, 20)
 TRAINED = (12, 15)
 MISS = 2
-BATCH = 256
+BATCH = 128
 LEARNING_RATE = 3e-3
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>", "user", "assistant", "system"]
 CHAT = (
@@ -140,7 +140,7 @@ def _row(split: str, index: int, number: int) -> dict[str, Any]:
     }
 
 
-def make(folder: Path, seed: int = 0, steps: int = 1500, progress: Callable[[int], None] = lambda _: None) -> Path:
+def make(folder: Path, seed: int = 0, steps: int = 400, progress: Callable[[int], None] = lambda _: None) -> Path:
     """Make model, tokenizer and data in ``folder``; returns the model's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tok = tokenizer()

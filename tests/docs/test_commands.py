@@ -85,12 +85,17 @@ def run_entropo(words, capsys):
     if words[1:2] == ["report"]:
         make_runs([word for word in words[2:] if "/" in word])
     with leaving() as left:
-        status = cli.main(words[1:])
+        status = cli.main([fewer(word) for word in words[1:]])
     out = capsys.readouterr().out
     if words[1] == "doctor":
         check_doctor(words, out)
     else:
         assert (left or [status]) == [0] and out
+
+
+def fewer(word):
+    """Thousands of generated tasks take half a minute."""
+    return "20" if word.isdigit() and int(word) > 1000 else word
 
 
 def check_doctor(words, out):

@@ -8,6 +8,7 @@ import pytest
 from support import overrides_for
 from test_training import check_steps
 
+from entropo_plugin import cli
 from entropo_plugin.demo import process
 
 pytestmark = pytest.mark.scale
@@ -46,6 +47,14 @@ def test_eight_ranks_follow_one_law(verl):
     room = ["ray_kwargs.ray_init.num_cpus=30"]
     lines = verl("+entropo=repo_r", *COVARIANCE, *SIZE[:1], *room, *share, steps=3, patience=1200)
     check_all(lines, 3)
+
+
+def test_tasks_of_reasoning_gym_train_and_an_unmarked_answer_scores_nothing(verl, tmp_path, capsys):
+    assert cli.main(["tasks", "chain_sum", "letter_counting", "--out", str(tmp_path / "data"), "--size", "64"]) == 0
+    length = ["data.max_prompt_length=400", "actor_rollout_ref.rollout.max_model_len=512"]
+    lines = verl("+entropo=repo_r", *SIZE[:1], *capsys.readouterr().out.split(), *length, steps=2)
+    assert [line["data"]["critic/score/max"] for line in lines] == [0.0, 0.0]
+    assert all(line["data"]["prompt_length/min"] > 16 for line in lines)  # theirs, not the demo's
 
 
 @pytest.fixture

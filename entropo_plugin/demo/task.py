@@ -17,6 +17,7 @@ NUMBERS = range(10, 20)
 TRAINED = (12, 15)
 MISS = 2
 BATCH = 128
+STEPS = 400
 LEARNING_RATE = 3e-3
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>", "user", "assistant", "system"]
 CHAT = (
@@ -140,7 +141,7 @@ def _row(split: str, index: int, number: int) -> dict[str, Any]:
     }
 
 
-def make(folder: Path, seed: int = 0, steps: int = 400, progress: Callable[[int], None] = lambda _: None) -> Path:
+def make(folder: Path, seed: int = 0, steps: int = STEPS, progress: Callable[[int], None] = lambda _: None) -> Path:
     """Make model, tokenizer and data in ``folder``; returns the model's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tok = tokenizer()

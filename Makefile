@@ -44,12 +44,12 @@ e2e: $(VENV)/.installed $(VENV)/.dev $(VENV)/.compiled
 
 # ten thousand random configurations; ENTROPO_FUZZ_SEED=N draws others
 fuzz: $(VENV)/.installed $(VENV)/.dev
-	OMP_NUM_THREADS=1 ENTROPO_FUZZ_CASES=10000 $(VENV)/bin/pytest -s tests/host/test_fuzz.py
+	OMP_NUM_THREADS=1 ENTROPO_FUZZ_CASES=10000 $(VENV)/bin/pytest -s tests/hosts/verl/test_fuzz.py
 
 # what we lean on in verl, on the installed one and on the last one below the supported range
 contract: $(VENV)/.installed $(VENV)/.dev $(VENV)/verl-0.9.0
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest tests/host/test_contract.py
-	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/verl-0.9.0 $(VENV)/bin/pytest tests/host/test_contract.py
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest tests/hosts/verl/test_contract.py
+	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/verl-0.9.0 $(VENV)/bin/pytest tests/hosts/verl/test_contract.py
 
 $(VENV)/verl-0.9.0: $(VENV)/.host
 	$(PIP) install -q --no-compile --no-deps --upgrade --target $@ "verl==0.9.0"

@@ -57,7 +57,7 @@ def _add_recipes(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_tasks(commands: argparse._SubParsersAction) -> None:
-    from entropo_plugin.demo.gym import add_arguments
+    from entropo_plugin.tasks.gym import add_arguments
 
     add_arguments(commands.add_parser("tasks", help="make data and reward from reasoning-gym, without a download"))
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.command == "doctor":
-        from entropo_plugin.host.doctor import examine
+        from entropo_plugin.hosts.verl.startup.doctor import examine
 
         return examine(options)
     if options.command == "demo":
@@ -86,11 +86,11 @@ def _run(options: argparse.Namespace) -> int:
 
         return draw(options)
     if options.command == "tasks":
-        from entropo_plugin.demo.gym import run as make
+        from entropo_plugin.tasks.gym import run as make
 
         return make(options)
     if options.command == "launch":
-        from entropo_plugin.demo.process import launch
+        from entropo_plugin.launch import launch
 
         return launch(options.training, options.grace)
     return _show_recipes(options.name)

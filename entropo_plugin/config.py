@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from entropo_plugin.contradictions import check_together
-from entropo_plugin.keys import ConfigError, group, key, parse_group, rows, shown
+from entropo_plugin.fields import ConfigError, group, key, parse_group, rows, shown
 
 __all__ = ["ConfigError", "Settings", "describe", "parse", "shown"]
 

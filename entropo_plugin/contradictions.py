@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entropo_plugin.keys import ConfigError
+from entropo_plugin.fields import ConfigError
 
 if TYPE_CHECKING:
     from entropo_plugin.config import ClipHigh, EntropyCoeff, Settings, Target, Zeta

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from entropo_plugin.host.hooks import after_import, guarded
+from entropo_plugin.hosts.verl.startup.import_hooks import after_import, guarded
 
 SUPPORTED = ("0.9.1", "0.10")
 
@@ -45,34 +45,34 @@ def verl_version() -> str:
 
 
 def _guard_start() -> None:
-    from entropo_plugin.host.guard import install
+    from entropo_plugin.hosts.verl.startup.guard import install
 
     install()
 
 
 def _guard_entry(main_ppo: ModuleType) -> None:
-    from entropo_plugin.host.guard import guard_entry
+    from entropo_plugin.hosts.verl.startup.guard import guard_entry
 
     guard_entry(main_ppo)
 
 
 def _cpu_host() -> None:
-    from entropo_plugin.host import cpu
+    from entropo_plugin.hosts.verl import cpu
 
     if cpu.asked():
         cpu.activate()
 
 
 def _algorithms(core_algos: ModuleType) -> None:
-    from entropo_plugin.host.estimators import register_estimators
-    from entropo_plugin.host.losses import register_losses
+    from entropo_plugin.hosts.verl.driver.estimators import register_estimators
+    from entropo_plugin.hosts.verl.worker.policy_losses import register_losses
 
     register_estimators(core_algos)
     register_losses(core_algos)
 
 
 def _trainers(v1: ModuleType) -> None:
-    from entropo_plugin.host.trainer import register_trainers
+    from entropo_plugin.hosts.verl.driver.trainer import register_trainers
 
     register_trainers(v1)
 

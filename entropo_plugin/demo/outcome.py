@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from entropo_plugin.demo.process import read_steps
+from entropo_plugin.launch import read_steps
 from entropo_plugin.monitor import pass_at_k
 
 ENTROPY, REWARD = "entropo/entropy/token_mean", "critic/score/mean"

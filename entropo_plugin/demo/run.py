@@ -11,7 +11,7 @@ from pathlib import Path
 from entropo_plugin.config import ConfigError
 from entropo_plugin.demo import task
 from entropo_plugin.demo.outcome import Outcome, curve, table, write_summary
-from entropo_plugin.demo.process import TrainingFailed, train
+from entropo_plugin.launch import TrainingFailed, train
 
 OBJECTIVES = {
     "repo_r": ["+entropo=repo_r", "entropo.repo.zeta.initial=0.1", "entropo.repo.zeta.high=0.5"],

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from entropo_plugin.monitor.line import LARGEST, RunningLine
+from entropo_plugin.monitor.running_regression import LARGEST, RunningLine
 from entropo_plugin.monitor.tokens import StepTokens
 
 # EM (arXiv 2505.22617): the tokens of this top share have a thousand times the mean covariance, 3.112 against .003.

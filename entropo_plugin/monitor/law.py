@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from entropo_plugin.monitor.line import RunningLine
+from entropo_plugin.monitor.running_regression import RunningLine
 
 LEAST_POINTS = 5
 LEAST_R_SQUARED = 0.8

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from entropo_plugin.report.log import ReportError
+from entropo_plugin.report.attempts import ReportError
 from entropo_plugin.report.page import build, render
 from entropo_plugin.report.png import write_pngs
 from entropo_plugin.report.runs import Run, read_runs

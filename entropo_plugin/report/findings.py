@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import count, number
-from entropo_plugin.report.sections.names import (
+from entropo_plugin.report.sections.metrics import (
     COEFFICIENTS,
     TARGET,
     entropy_of,

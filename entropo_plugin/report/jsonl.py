@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from entropo_plugin.report.log import Log, ReportError, step_of
+from entropo_plugin.report.attempts import Log, ReportError, step_of
 
 try:
     import orjson

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from entropo_plugin.report.attempts import ReportError
 from entropo_plugin.report.figure import Curve, Panel, Section
-from entropo_plugin.report.log import ReportError
 from entropo_plugin.report.scale import padded
 
 PALETTE = ("#1f5fbf", "#cf4a0c", "#12805c", "#8b3fb0", "#a17300", "#c0266d", "#0b7f93", "#5b6470")

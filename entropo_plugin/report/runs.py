@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entropo_plugin.report.events import PATTERN, read_events
+from entropo_plugin.report.attempts import Log, ReportError, join, last_steps, read_all
 from entropo_plugin.report.jsonl import read_jsonl
-from entropo_plugin.report.log import Log, ReportError, join, last_steps, read_all
 from entropo_plugin.report.series import Series
+from entropo_plugin.report.tensorboard import PATTERN, read_events
 from entropo_plugin.report.tokens import CostlyToken, read_tokens
 from entropo_plugin.side_file import NAME as TOKENS
 from entropo_plugin.side_file import beside

@@ -12,8 +12,8 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
 from entropo_plugin import cli
-from entropo_plugin.host.doctor import compose
-from entropo_plugin.host.plan import Plan
+from entropo_plugin.hosts.verl.startup.doctor import compose
+from entropo_plugin.hosts.verl.startup.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)]

@@ -62,7 +62,7 @@ def test_verl_finds_it_and_normalises_it_as_its_own(example):
     assert float(loss) == -0.5 and metrics == {}  # 4 of the mini-batch's 8 tokens, -1 each
 
 
-ALONE = ("__init__.py", "config.py", "contradictions.py", "keys.py", "objectives", "control", "monitor")
+ALONE = ("__init__.py", "config.py", "contradictions.py", "fields.py", "objectives", "control", "monitor")
 
 
 def test_three_folders_and_four_files_run_without_any_host(tmp_path):

@@ -1,7 +1,8 @@
 import pytest
 from support import overrides_for
 
-from entropo_plugin.demo import process, task
+from entropo_plugin import launch
+from entropo_plugin.demo import task
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +20,7 @@ def verl(made, tmp_path):
     def run(*overrides, folder="run", steps=3, patience=420):
         where = tmp_path / folder
         common = overrides_for(made, where, steps)
-        process.train(where, [*common, *overrides], lambda line: None, stall_seconds=patience)
-        return [line for line in process.read_steps(where / "metrics.jsonl") if "critic/score/mean" in line["data"]]
+        launch.train(where, [*common, *overrides], lambda line: None, stall_seconds=patience)
+        return [line for line in launch.read_steps(where / "metrics.jsonl") if "critic/score/mean" in line["data"]]
 
     return run

@@ -8,8 +8,7 @@ import pytest
 from support import overrides_for
 from test_training import check_steps
 
-from entropo_plugin import cli
-from entropo_plugin.demo import process
+from entropo_plugin import cli, launch
 
 pytestmark = pytest.mark.scale
 
@@ -93,7 +92,7 @@ def test_trainer_and_rollout_apart(verl):
     apart = ["trainer.v1.trainer_mode=entropo_separate_async", "actor_rollout_ref.hybrid_engine=false"]
     apart += ["actor_rollout_ref.rollout.nnodes=1", "actor_rollout_ref.rollout.n_gpus_per_node=1"]
     engine = "actor_rollout_ref.rollout.checkpoint_engine"
-    apart += [f"{engine}.backend=entropo_tcp", f"{engine}.custom_backend_module=entropo_plugin.host.cpu.weights"]
+    apart += [f"{engine}.backend=entropo_tcp", f"{engine}.custom_backend_module=entropo_plugin.hosts.verl.cpu.weights"]
     apart += ["trainer.v1.separate_async.parameter_sync_step=4", "ray_kwargs.ray_init.num_gpus=2"]
     lines = verl("+entropo=repo_r", *apart, *SMALL, "ray_kwargs.ray_init.num_cpus=10", steps=4)
     zeta = [line["data"]["entropo/zeta"] for line in lines]
@@ -124,12 +123,12 @@ def test_three_hundred_steps_in_flat_memory(made, tmp_path):
 
     def on_step(line):
         if line["step"] in (50, 150, 300):
-            used[line["step"]] = sum(each.memory_full_info().uss for each in process.marked(run_id)) / 2**30
+            used[line["step"]] = sum(each.memory_full_info().uss for each in launch.marked(run_id)) / 2**30
 
     where = tmp_path / "run"
     overrides = [*overrides_for(made, where, 301), "+entropo=repo_r", SIZE[0]]
-    process.train(where, overrides, on_step, run_id=run_id)
-    lines = [line["data"] for line in process.read_steps(where / "metrics.jsonl")][:301]
+    launch.train(where, overrides, on_step, run_id=run_id)
+    lines = [line["data"] for line in launch.read_steps(where / "metrics.jsonl")][:301]
     print("GB at steps 50, 150 and 300: " + ", ".join(f"{used[step]:.3f}" for step in (50, 150, 300)))
     assert used[300] - used[50] < 0.1
     assert len(lines) == 301 and all(1e-4 <= abs(data["entropo/zeta"]) <= 0.05 for data in lines)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from support import kill, main_ppo, start, wait_for
 
+from entropo_plugin import launch
 from entropo_plugin.control import doubling
-from entropo_plugin.demo import process
-from entropo_plugin.host.checkpoint import NAME
+from entropo_plugin.hosts.verl.checkpoint import NAME
 
 pytestmark = pytest.mark.e2e
 # two groups that take about as long, one for each core
@@ -93,16 +93,16 @@ def test_killed_and_resumed_the_controller_continues_exactly(made, tmp_path, ver
         "trainer.resume_mode=auto",
     ]
     log, run_id = where / "metrics.jsonl", "killed-and-resumed"
-    marks = {"VERL_FILE_LOGGER_PATH": str(log), process.MARK: run_id}
+    marks = {"VERL_FILE_LOGGER_PATH": str(log), launch.MARK: run_id}
     child = start(main_ppo(made, where, 50, *settings), where, **marks)
     try:
-        wait_for(lambda: len(process.read_steps(log)) >= 3, 480)
+        wait_for(lambda: len(launch.read_steps(log)) >= 3, 480)
     finally:
         kill(child)
-        process.end_all(run_id, child)
+        launch.end_all(run_id, child)
     saved = int((tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
     state = json.loads((tmp_path / "checkpoints" / f"global_step_{saved}" / NAME).read_text())
-    before = {line["step"]: line["data"] for line in process.read_steps(log)}
+    before = {line["step"]: line["data"] for line in launch.read_steps(log)}
     assert state["step"] == saved >= 2
     if saved in before:
         assert state["controllers"]["zeta"]["coefficient"] == before[saved]["entropo/zeta_next"]

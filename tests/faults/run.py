@@ -23,8 +23,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
 from support import main_ppo, overrides_for, start, wait_for
 
-from entropo_plugin.demo import process, task
-from entropo_plugin.host.checkpoint import NAME
+from entropo_plugin import launch
+from entropo_plugin.demo import task
+from entropo_plugin.hosts.verl.checkpoint import NAME
 
 DRIVER = ["+entropo=repo_r", "actor_rollout_ref.rollout.name=hf", "trainer.save_freq=1", "trainer.resume_mode=auto"]
 KEPT = ["trainer.max_actor_ckpt_to_keep=3"]
@@ -61,7 +62,7 @@ def kill(made: Path, where: Path, number: int, seed: int) -> tuple[dict, list[di
 
 def go_on(made: Path, where: Path, steps: int) -> list[dict]:
     """A run that ends by itself: its logged steps."""
-    process.train(where, [*overrides_for(made, where, steps), *DRIVER, *KEPT], lambda line: None)
+    launch.train(where, [*overrides_for(made, where, steps), *DRIVER, *KEPT], lambda line: None)
     return steps_of(where / "metrics.jsonl")
 
 
@@ -80,26 +81,26 @@ def saved_state(checkpoints: Path) -> dict:
 def cut_short(made: Path, where: Path, moment: str, after: int, chance: random.Random) -> list[dict]:
     """Train until ``after`` steps are logged, kill in the next step's ``moment``, and return what was logged."""
     log, run_id = where / "metrics.jsonl", f"faults-{time.time_ns()}"
-    marks = {"VERL_FILE_LOGGER_PATH": str(log), process.MARK: run_id, "ENTROPO_CPU": "1"}
+    marks = {"VERL_FILE_LOGGER_PATH": str(log), launch.MARK: run_id, "ENTROPO_CPU": "1"}
     child = start(main_ppo(made, where, 1000, *DRIVER, *KEPT), where, **marks)
     try:
         wait_for(lambda: len(steps_of(log)) >= after or child.poll() is not None, 600)
         data = steps_of(log)[-1]["data"]
         timing = {name.removeprefix("timing_s/"): each for name, each in data.items() if name.startswith("timing_s/")}
         time.sleep(chance.uniform(*window(timing, moment)))
-        for each in [each for each in process.marked(run_id) if process.title(each).startswith("ray::TaskRunner")]:
+        for each in [each for each in launch.marked(run_id) if launch.title(each).startswith("ray::TaskRunner")]:
             each.kill()
         child.kill()
         child.wait()
     finally:
-        process.end_all(run_id, child)
-    assert not process.marked(run_id), "processes of the killed run are left"
+        launch.end_all(run_id, child)
+    assert not launch.marked(run_id), "processes of the killed run are left"
     return steps_of(log)
 
 
 def steps_of(log: Path) -> list[dict]:
     """Logged training steps; a line of validation only is none."""
-    return [line for line in process.read_steps(log) if "critic/score/mean" in line["data"]]
+    return [line for line in launch.read_steps(log) if "critic/score/mean" in line["data"]]
 
 
 def kill_part(made: Path, where: Path, part: str) -> dict:
@@ -110,7 +111,7 @@ def kill_part(made: Path, where: Path, part: str) -> dict:
 
     def on_step(line: dict) -> None:
         if line["step"] == 2 and not at:
-            victims = [each for each in process.marked(run_id) if process.title(each).startswith(name)]
+            victims = [each for each in launch.marked(run_id) if launch.title(each).startswith(name)]
             assert victims, f"no process {name}"
             victims[0].kill()
             at.append(time.monotonic())
@@ -118,11 +119,11 @@ def kill_part(made: Path, where: Path, part: str) -> dict:
     said = "the training ended as if nothing had happened"
     overrides = [*overrides_for(made, where, 1000), "+entropo=repo_r", f"actor_rollout_ref.rollout.name={rollout}"]
     try:
-        process.train(where, overrides, on_step, run_id=run_id)
-    except process.TrainingFailed as error:
+        launch.train(where, overrides, on_step, run_id=run_id)
+    except launch.TrainingFailed as error:
         said = str(error).splitlines()[0]
     seconds = time.monotonic() - at[0] if at else float("nan")
-    left = [process.title(each)[:60] for each in process.marked(run_id)]
+    left = [launch.title(each)[:60] for each in launch.marked(run_id)]
     good = seconds <= LIMIT and not left and "as if" not in said
     return {"killed": name, "seconds": round(seconds), "said": said[:200], "left": left, "survived": good}
 

@@ -68,13 +68,13 @@ def python(folder, script, *arguments):
 
 ASIDE = """
 import verl
-from entropo_plugin.host import native
+from entropo_plugin.hosts.verl import compat
 print(verl.__path__[0])
-print(native.cpu_platform(), native.checkpoint_hooks(), native.exact_entropy(), sorted(native.own_names()))
-print(sorted(native.fed_estimators()))
+print(compat.cpu_platform(), compat.checkpoint_hooks(), compat.exact_entropy(), sorted(compat.own_names()))
+print(sorted(compat.fed_estimators()))
 from verl.trainer.ppo.v1.trainer_separate_async import logger
 print(type(logger).__name__)
-from entropo_plugin.host.hooks import failures
+from entropo_plugin.hosts.verl.startup.import_hooks import failures
 assert not failures, failures
 """
 

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from entropo_plugin.report.log import ReportError
+from entropo_plugin.report.attempts import ReportError
 from entropo_plugin.report.runs import log_files, read_runs
 from entropo_plugin.report.tokens import read_tokens
 

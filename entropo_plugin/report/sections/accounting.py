@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from entropo_plugin.report.downsample import curve
 from entropo_plugin.report.figure import Curve, Panel, Section, floats
-from entropo_plugin.report.lines import curve
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import number
-from entropo_plugin.report.sections.names import entropy_of, lacking
+from entropo_plugin.report.sections.metrics import entropy_of, lacking
 from entropo_plugin.report.series import Series, thin
 
 LEAD = (

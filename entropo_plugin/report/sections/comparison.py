@@ -5,7 +5,7 @@ from __future__ import annotations
 from entropo_plugin.report.figure import Section
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import count, number
-from entropo_plugin.report.sections.names import (
+from entropo_plugin.report.sections.metrics import (
     COEFFICIENTS,
     entropy_of,
     score_of,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from entropo_plugin.report.downsample import curve, noisy
 from entropo_plugin.report.figure import Curve, Panel, Section
-from entropo_plugin.report.lines import curve, noisy
 from entropo_plugin.report.runs import Run
-from entropo_plugin.report.sections.names import COEFFICIENTS, ENTROPY, TARGET, VERL_ENTROPY, entropy_of, lacking
+from entropo_plugin.report.sections.metrics import COEFFICIENTS, ENTROPY, TARGET, VERL_ENTROPY, entropy_of, lacking
 from entropo_plugin.report.series import Series, thin
 
 LEAD = (

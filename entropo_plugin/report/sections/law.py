@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from entropo_plugin.report.figure import Curve, Panel, Section, floats
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import number
-from entropo_plugin.report.sections.names import COEFFICIENTS, entropy_of, lacking, score_of, validation_of
+from entropo_plugin.report.sections.metrics import COEFFICIENTS, entropy_of, lacking, score_of, validation_of
 from entropo_plugin.report.series import Series, together
 from entropo_plugin.report.tags import table
 

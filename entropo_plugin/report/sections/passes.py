@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from entropo_plugin.report.downsample import curve, noisy
 from entropo_plugin.report.figure import Curve, Panel, Section
-from entropo_plugin.report.lines import curve, noisy
 from entropo_plugin.report.runs import Run
-from entropo_plugin.report.sections.names import lacking, training_pass, validation_pass
+from entropo_plugin.report.sections.metrics import lacking, training_pass, validation_pass
 from entropo_plugin.report.series import Series, summarise
 
 LEAD = (

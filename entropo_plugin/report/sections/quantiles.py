@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from entropo_plugin.report.downsample import curve
 from entropo_plugin.report.figure import Band, Panel, Section, floats
-from entropo_plugin.report.lines import curve
 from entropo_plugin.report.runs import Run
-from entropo_plugin.report.sections.names import ENTROPY, lacking
+from entropo_plugin.report.sections.metrics import ENTROPY, lacking
 from entropo_plugin.report.series import Series, smooth, together
 
 LEAD = (

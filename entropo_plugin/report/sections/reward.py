@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from entropo_plugin.report.downsample import curve, noisy
 from entropo_plugin.report.figure import Curve, Panel, Section
-from entropo_plugin.report.lines import curve, noisy
 from entropo_plugin.report.runs import Run
-from entropo_plugin.report.sections.names import SCORES, lacking, score_of, validation_of
+from entropo_plugin.report.sections.metrics import SCORES, lacking, score_of, validation_of
 
 LEAD = "What the policy earns: on the prompts that it trains on, and on the validation set wherever verl ran it."
 

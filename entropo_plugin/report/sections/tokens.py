@@ -5,7 +5,7 @@ from __future__ import annotations
 from entropo_plugin.report.figure import Section
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import number
-from entropo_plugin.report.sections.names import lacking
+from entropo_plugin.report.sections.metrics import lacking
 from entropo_plugin.report.tags import text
 from entropo_plugin.report.tokens import CostlyToken
 

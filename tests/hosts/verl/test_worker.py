@@ -1,0 +1,275 @@
+"""The worker's loss against verl's own, on a real model's log-probs and one optimizer step."""
+
+import copy
+import math
+from functools import partial
+
+import pytest
+import torch
+from tensordict import NonTensorData, TensorDict
+from verl.workers.config import FSDPActorConfig
+from verl.workers.utils.losses import ppo_loss
+
+from entropo_plugin.hosts.verl.worker.loss import PAYLOAD, entropo_loss, shape
+from entropo_plugin.objectives import repo_r
+
+PROMPTS, RESPONSES = [3, 2, 4], [4, 5, 2]
+
+
+SIDES = ("above_positive", "below_negative", "above_negative", "below_positive", "dual")
+
+
+def nested(rows):
+    return torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
+
+
+def batch(seed=0):
+    """A micro-batch as verl's V1 trainer hands it to a loss: jagged, with the step's scalars beside it."""
+    draw = torch.Generator().manual_seed(seed)
+    tokens = [torch.randint(0, 11, (p + r,), generator=draw) for p, r in zip(PROMPTS, RESPONSES, strict=True)]
+    masks = [torch.ones(r, dtype=torch.int64) for r in RESPONSES]
+    masks[1][2] = 0
+    data = TensorDict(
+        {
+            "input_ids": nested(tokens),
+            "prompts": nested(t[:p] for t, p in zip(tokens, PROMPTS, strict=True)),
+            "responses": nested(t[p:] for t, p in zip(tokens, PROMPTS, strict=True)),
+            "response_mask": nested(masks),
+            "old_log_probs": nested(-torch.rand(r, generator=draw) * 4 for r in RESPONSES),
+            "advantages": nested(torch.full((r,), a) for r, a in zip(RESPONSES, (1.5, -0.5, 0.7), strict=True)),
+        },
+        batch_size=3,
+    )
+    scalars = {"dp_size": 1, "batch_num_tokens": sum(int(m.sum()) for m in masks), "global_batch_size": 3}
+    for name, value in scalars.items():
+        data[name] = NonTensorData(value)
+    return data
+
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = torch.nn.Embedding(11, 11)
+
+    def forward(self, data):
+        ids = data["input_ids"]
+        logp = torch.log_softmax(self.table(ids.values()), -1)
+        following = torch.roll(ids.values(), -1)
+        taken = logp.gather(1, following[:, None])[:, 0]
+        entropy = -(logp.exp() * logp).sum(-1)
+        return {"log_probs": taken, "entropy": entropy}
+
+
+def one_step(model, loss_fn, data):
+    """Loss, gradients and weights after one AdamW step."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    loss, metrics = loss_fn(model_output=model(data), data=data)
+    loss.backward()
+    gradient = model.table.weight.grad.clone()
+    optimizer.step()
+    return loss.detach(), gradient, model.table.weight.detach().clone(), metrics
+
+
+def config(**changes):
+    base = dict(strategy="fsdp2", rollout_n=1, ppo_micro_batch_size_per_gpu=1, ppo_mini_batch_size=3)
+    return FSDPActorConfig(**(base | changes))
+
+
+@pytest.mark.parametrize("payload", [None, {}])
+@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"])
+@pytest.mark.parametrize("extra", [{}, {"entropy_coeff": 0.01}, {"policy_loss": {"loss_mode": "gspo"}}])
+def test_measuring_changes_nothing_bit_for_bit(payload, mode, extra):
+    model, data = Model(), batch()
+    if "policy_loss" in extra:
+        from verl.workers.config import PolicyLossConfig
+
+        extra = {"policy_loss": PolicyLossConfig(**extra["policy_loss"])}
+    stock = one_step(copy.deepcopy(model), partial(ppo_loss, config(loss_agg_mode=mode, **extra)), data)
+    if payload is not None:
+        data[PAYLOAD] = NonTensorData(payload)
+    ours = one_step(copy.deepcopy(model), partial(entropo_loss, config(loss_agg_mode=mode, **extra)), data)
+    for a, b in zip(stock[:3], ours[:3], strict=True):
+        assert torch.equal(a, b)
+    added = ours[3].keys() - stock[3].keys()
+    assert stock[3].keys() < ours[3].keys() and added == {f"entropo/clip/{side}" for side in SIDES}
+
+
+def test_zeta_zero_is_verls_loss_bit_for_bit():
+    model, data = Model(), batch()
+    stock = one_step(copy.deepcopy(model), partial(ppo_loss, config()), data)
+    data[PAYLOAD] = NonTensorData({"zeta": 0.0, "floor": -20.0, "center": False})
+    ours = one_step(copy.deepcopy(model), partial(entropo_loss, config()), data)
+    for a, b in zip(stock[:3], ours[:3], strict=True):
+        assert torch.equal(a, b)
+    assert ours[3]["entropo/shift"].aggregate() == 0.0
+
+
+def test_repo_r_uses_the_current_log_probs_and_leaves_the_batch_alone():
+    model, data = Model(), batch()
+    before = [row.clone() for row in data["advantages"].unbind()]
+    output = model(data)
+    shaped, metrics = shape({"zeta": 0.1, "floor": -20.0, "center": False}, output, data)
+    start = 0
+    shift, tokens = 0.0, 0
+    for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
+        current = output["log_probs"][start + prompt - 1 : start + prompt + response - 1].detach()
+        expected = repo_r(before[row], current, 0.1)
+        assert torch.allclose(shaped["advantages"][row], expected, rtol=0, atol=1e-7)
+        mask = data["response_mask"][row].bool()
+        shift, tokens = shift + float((expected - before[row]).abs()[mask].sum()), tokens + int(mask.sum())
+        start += prompt + response
+    assert all(torch.equal(a, b) for a, b in zip(before, data["advantages"].unbind(), strict=True))
+    assert metrics["entropo/shift"].aggregate() == pytest.approx(shift / tokens, rel=1e-6)
+
+
+def test_center_adds_the_current_entropy():
+    model, data = Model(), batch()
+    output = model(data)
+    shaped, _ = shape({"zeta": 0.1, "floor": -20.0, "center": True}, output, data)
+    level = (output["log_probs"] + output["entropy"])[PROMPTS[0] - 1 : PROMPTS[0] + RESPONSES[0] - 1].detach()
+    assert torch.allclose(shaped["advantages"][0], repo_r(data["advantages"][0], level, 0.1), rtol=0, atol=1e-7)
+
+
+def test_no_gradient_flows_through_the_shaping():
+    model, data = Model(), batch()
+    shaped, _ = shape({"zeta": 0.1, "floor": -20.0, "center": True}, model(data), data)
+    assert not shaped["advantages"].requires_grad
+
+
+def with_loss(name, **changes):
+    from verl.workers.config import PolicyLossConfig
+
+    return config(policy_loss=PolicyLossConfig(loss_mode=name), **changes)
+
+
+@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"])
+def test_adapo_at_its_start_is_verls_vanilla_bit_for_bit(mode):
+    model, data = Model(), batch()
+    clip = {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28, "loss_agg_mode": mode}
+    stock = one_step(copy.deepcopy(model), partial(ppo_loss, config(**clip)), data)
+    bounds = {"low": 0.2, "high": 0.28, "dual": 3.0, "ratio_bounds": None}
+    data[PAYLOAD] = NonTensorData({"adapo": bounds})
+    ours = one_step(copy.deepcopy(model), partial(entropo_loss, with_loss("adapo", **clip)), data)
+    for a, b in zip(stock[:3], ours[:3], strict=True):
+        assert torch.equal(a, b)
+    assert 0 <= ours[3]["entropo/clip/above_positive"].aggregate() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "about"),
+    [
+        ("entropo_clip_cov", {"ratio": 0.1, "low": 1.0, "high": 5.0, "clip_low": 1.0, "clip_high": 1.0}),
+        ("entropo_kl_cov", {"ratio": 0.1, "beta": 1.0, "penalty": "k2"}),
+    ],
+)
+def test_the_chosen_tokens_arrive_jagged_and_are_counted(name, about):
+    model, data = Model(), batch()
+    data["entropo_selected"] = nested(torch.arange(r) == 1 for r in RESPONSES)
+    data[PAYLOAD] = NonTensorData({name: about})
+    loss, _, _, metrics = one_step(model, partial(entropo_loss, with_loss(name)), data)
+    word = "dropped" if name == "entropo_clip_cov" else "penalised"
+    assert metrics[f"entropo/selection/{word}"].aggregate() == pytest.approx(3 / 10)
+    assert torch.isfinite(loss)
+
+
+CHOSEN = [torch.arange(r) == 1 for r in RESPONSES]
+
+
+@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-sum"])
+@pytest.mark.parametrize("name", ["vanilla", "adapo", "gspo"])
+def test_kl_cov_on_another_loss_adds_its_penalty_and_nothing_else(name, mode):
+    model, data = Model(), batch()
+    payload = {"adapo": {"low": 0.2, "high": 0.28, "dual": 3.0, "ratio_bounds": None}}
+    data[PAYLOAD], data["entropo_selected"] = NonTensorData(payload), nested(CHOSEN)
+    plain, _ = entropo_loss(with_loss(name, loss_agg_mode=mode), model(data), data)
+    data[PAYLOAD] = NonTensorData(payload | {"penalty": {"beta": 2.0, "penalty": "k2"}})
+    output = model(data)
+    loss, metrics = entropo_loss(with_loss(name, loss_agg_mode=mode), output, data)
+    expected, start = 0.0, 0
+    for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
+        change = output["log_probs"][start + prompt] - data["old_log_probs"][row][1]
+        expected, start = expected + 2.0 * float(change.detach().clamp(-20, 20)) ** 2 / 2, start + prompt + response
+    assert float((loss - plain).detach()) == pytest.approx(expected / (10 if mode == "token-mean" else 3), rel=1e-5)
+    assert metrics["entropo/selection/penalised"].aggregate() == pytest.approx(3 / 10)
+
+
+def test_a_steps_entropy_coefficient_is_verls_own_with_that_constant_bit_for_bit():
+    model, data = Model(), batch()
+    stock = one_step(copy.deepcopy(model), partial(ppo_loss, config(entropy_coeff=0.02)), data)
+    data[PAYLOAD] = NonTensorData({"entropy_coeff": 0.02})
+    settings = config(entropy_coeff=0.5)
+    ours = one_step(copy.deepcopy(model), partial(entropo_loss, settings), data)
+    for a, b in zip(stock[:3], ours[:3], strict=True):
+        assert torch.equal(a, b)
+    assert settings.entropy_coeff == 0.5
+
+
+@pytest.mark.stock
+def test_our_losses_refuse_to_run_under_another_trainer():
+    from entropo_plugin.config import ConfigError
+
+    with pytest.raises(ConfigError, match="loss_mode=adapo runs only under our trainer"):
+        one_step(Model(), partial(ppo_loss, with_loss("adapo")), batch())
+
+
+def shares(name, data, payload, actor=None, output=None):
+    """Clip shares of a loss on log-probs that lie ``output`` above pi_old's, per response."""
+    data[PAYLOAD] = NonTensorData(payload)
+    old = [row for row in data["old_log_probs"].unbind()]
+    moved = [row + shift for row, shift in zip(old, output, strict=True)]
+    # the model's output has the prompt too, and lies one place to the left
+    whole = [torch.cat([torch.zeros(p - 1), row, torch.zeros(1)]) for p, row in zip(PROMPTS, moved, strict=True)]
+    logp = torch.cat(whole).requires_grad_()
+    actor = actor or with_loss(name, clip_ratio_low=0.2, clip_ratio_high=0.28)
+    _, metrics = entropo_loss(actor, {"log_probs": logp, "entropy": torch.zeros(20)}, data)
+    return {
+        key.removeprefix("entropo/clip/"): m.aggregate() for key, m in metrics.items() if key.startswith("entropo/clip")
+    }
+
+
+@pytest.mark.parametrize("name", ["vanilla", "gspo", "gpg", "cispo", "sapo", "clip_cov", "kl_cov", "geo_mean"])
+def test_clip_shares_by_hand_for_every_loss(name):
+    """A = 1.5, -.5, .7 on 4, 4 and 2 of 10 tokens; ratios 1.5, 4 and .5; the dual clip is 3."""
+    found = shares(name, batch(), {}, output=[math.log(1.5), math.log(4.0), math.log(0.5)])
+    expected = {"above_positive": 0.4, "above_negative": 0.4, "dual": 0.4, "below_positive": 0.2, "below_negative": 0.0}
+    assert found == pytest.approx(expected)
+
+
+def test_clip_shares_use_the_bounds_in_force():
+    shifts = [math.log(1.5), math.log(0.9), 0.0]
+    wide = {"low": 0.05, "high": 0.6, "dual": 3.0, "ratio_bounds": (0.95, 9.0)}
+    found = shares("adapo", batch(), {"adapo": wide}, output=shifts)
+    assert found == pytest.approx({"outer": 0.4} | dict.fromkeys(SIDES, 0.0))
+    own = {"ratio": 0.0, "low": 1.0, "high": 5.0, "clip_low": 0.05, "clip_high": 0.6}
+    found = shares("entropo_clip_cov", batch(), {"entropo_clip_cov": own}, output=shifts)
+    assert found == pytest.approx(dict.fromkeys(SIDES, 0.0) | {"below_negative": 0.4})
+
+
+def test_clip_shares_take_the_sign_of_the_shaped_advantage():
+    """zeta = 1 on certain tokens (log p = 0) leaves A alone; on rare ones it takes the negative advantage to 0."""
+    data = batch()
+    data["old_log_probs"] = nested(torch.full((r,), -3.0) for r in RESPONSES)
+    shifts = [0.0, math.log(0.5), 0.0]
+    assert shares("vanilla", data, {}, output=shifts)["below_negative"] == pytest.approx(0.4)
+    repo = {"zeta": 1.0, "floor": -20.0, "center": False}
+    assert shares("vanilla", data, repo, output=shifts)["below_negative"] == 0.0
+
+
+def test_clip_shares_are_exact_however_the_mini_batch_is_cut():
+    shifts = [math.log(1.5), math.log(4.0), math.log(0.5)]
+    whole, parts = shares("vanilla", batch(), {}, output=shifts), dict.fromkeys(SIDES, 0.0)
+    for row in range(3):
+        data = batch()
+        cut = TensorDict({name: nested([data[name][row]]) for name in FIELDS}, batch_size=1)
+        for name in ("dp_size", "batch_num_tokens", "global_batch_size"):
+            cut[name] = NonTensorData(data[name])
+        with_prompt = PROMPTS[row] - 1
+        logp = torch.cat([torch.zeros(with_prompt), data["old_log_probs"][row] + shifts[row], torch.zeros(1)])
+        actor = config(clip_ratio_low=0.2, clip_ratio_high=0.28)
+        _, metrics = entropo_loss(actor, {"log_probs": logp, "entropy": torch.zeros_like(logp)}, cut)
+        parts = {side: parts[side] + metrics[f"entropo/clip/{side}"].aggregate() for side in SIDES}
+    assert parts == pytest.approx(whole)
+
+
+FIELDS = ("input_ids", "prompts", "responses", "response_mask", "old_log_probs", "advantages")

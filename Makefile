@@ -22,7 +22,7 @@ STARTED := $(shell date +%s)
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE = $(VENV)/bin/python -m compileall -q -x '/(tests?|testing|rllib)/|/transformers/models/' $(VENV)/lib
 
-.PHONY: demo test lint docs unit patches e2e browser bench fuzz contract faults scale package clean
+.PHONY: demo test lint docs unit patches e2e browser bench fuzz contract faults scale package control clean
 
 # The second core compiles while the first makes the model.
 demo: $(VENV)/.installed
@@ -92,6 +92,11 @@ browser: $(VENV)/.installed $(VENV)/.dev
 bench: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/python tests/benchmarks/import_cost.py
 	$(VENV)/bin/python tests/benchmarks/monitor_cost.py
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/benchmarks/trl_cost.py
+
+# every law in a simulated closed loop, as a table; CONTROL_ARGS="--laws model --seeds 2"
+control: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/benchmarks/closed_loop.py $(CONTROL_ARGS)
 
 # The tests run against the installed wheel, never against the source tree.
 $(VENV)/.installed: $(VENV)/.host $(SOURCES)
@@ -100,7 +105,8 @@ $(VENV)/.installed: $(VENV)/.host $(SOURCES)
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.host
-	$(INSTALL) "pytest>=8" "pytest-xdist>=3.5" "hypothesis>=6" "ruff>=0.9" "mypy>=1.13" "build>=1.2" "hatchling>=1.25" "reasoning-gym>=0.1"
+	$(INSTALL) "pytest>=8" "pytest-xdist>=3.5" "hypothesis>=6" "ruff>=0.9" "mypy>=1.13" "build>=1.2" "hatchling>=1.25" "reasoning-gym>=0.1" \
+		"trl==1.16.0"
 	touch $@
 
 $(VENV)/.host: pyproject.toml

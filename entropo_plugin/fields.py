@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any
 
 
@@ -42,6 +42,29 @@ def key(
     return field(default=default, metadata=about)
 
 
+def names(help: str) -> Any:
+    """A setting that is a list of names; parsed to a tuple."""
+    return field(default=(), metadata={"help": help, "parse": _parse_names, "allowed": "a list of names"})
+
+
+def switches(help: str) -> Any:
+    """A setting that is a mapping of names to true or false, which Hydra merges where a list would be replaced."""
+    about = {"help": help, "parse": _parse_switches, "allowed": "a mapping of names to true or false"}
+    return field(default_factory=dict, metadata=about)
+
+
+def _parse_names(value: Any, path: str) -> tuple[str, ...]:
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    raise ConfigError(f"{path}={shown(value)}: expected a list of names. Write {path}=[NAME].")
+
+
+def _parse_switches(value: Any, path: str) -> dict[str, bool]:
+    if isinstance(value, Mapping) and all(isinstance(n, str) and isinstance(on, bool) for n, on in value.items()):
+        return dict(value)
+    raise ConfigError(f"{path}={shown(value)}: expected a mapping of names to true or false. Write {path}.NAME=true.")
+
+
 def group(kind: type) -> Any:
     """A nested group of settings with its own defaults."""
     return field(default_factory=kind, metadata={"group": kind})
@@ -54,6 +77,8 @@ def parse_group(kind: type, node: Any, path: str) -> Any:
     for name in node:
         if name not in known:
             where = f"{path}.{shown(name).strip(QUOTES)}"
+            if replaced := getattr(kind, "REPLACED", {}).get(name):
+                raise ConfigError(f"{where}: this key is gone. Set {replaced}.")
             raise ConfigError(f"{where}: unknown key.{_closest(str(name)[:99], known)} Known here: {_names(kind)}.")
     return kind(**{name: _parse_field(known[name], value, f"{path}.{name}") for name, value in node.items()})
 
@@ -61,6 +86,8 @@ def parse_group(kind: type, node: Any, path: str) -> Any:
 def _parse_field(item: Any, value: Any, path: str) -> Any:
     if "group" in item.metadata:
         return parse_group(item.metadata["group"], value, path)
+    if "parse" in item.metadata:
+        return item.metadata["parse"](value, path)
     if value is None and item.metadata["optional"]:
         return None
     value = _coerce(item, value, path)
@@ -73,7 +100,7 @@ def _parse_field(item: Any, value: Any, path: str) -> Any:
 
 
 def _coerce(item: Any, value: Any, path: str) -> Any:
-    kind = item.type.removesuffix(" | None")
+    kind = _type_name(item)
     if kind == "float" and type(value) is int and abs(value) < LARGEST:
         value = float(value)
     if type(value).__name__ != kind:
@@ -94,7 +121,30 @@ def _allowed(item: Any) -> str:
     if about["low"] is not None:
         unit = f" {about['unit']}" if about["unit"] else ""
         return f"[{about['low']:g}, {about['high']:g}]{unit}" + (" or null" if about["optional"] else "")
-    return str(item.type)
+    return _type_name(item) + (" or null" if about["optional"] else "")
+
+
+def _type_name(item: Any) -> str:
+    """``float`` for ``float | None``: an annotation is text or a type, as the module that declares it has it."""
+    text = item.type.__name__ if isinstance(item.type, type) else str(item.type)
+    return text.removesuffix(" | None")
+
+
+def check_declared(kind: type, path: str) -> None:
+    """Refuse a class that is no group of settings.
+
+    Raises:
+        TypeError: names the field that lacks a default with a bound, or whose default is not allowed.
+    """
+    if not is_dataclass(kind):
+        raise TypeError(f"{path}: {kind.__qualname__} is no dataclass")
+    for item in fields(kind):
+        name = f"{path}.{item.name}"
+        if not item.metadata:
+            raise TypeError(f"{name} is a plain field: declare it with entropo_plugin.fields.key or group")
+        if "group" in item.metadata:
+            check_declared(item.metadata["group"], name)
+    parse_group(kind, tree(kind), path)
 
 
 def _names(kind: type) -> str:
@@ -108,13 +158,42 @@ def _closest(name: str, known: Mapping[str, Any]) -> str:
 
 def rows(kind: type, path: str) -> list[tuple[str, Any, str, str, str]]:
     """Rows (key, default, allowed, help, source) for every setting below ``path``."""
-    found: list[tuple[str, Any, str, str, str]] = []
+    listed: list[tuple[str, Any, str, str, str]] = []
+    for item in fields(kind):
+        about, name = item.metadata, f"{path}.{item.name}"
+        if "group" in about:
+            listed += rows(about["group"], name)
+        elif "parse" in about:
+            listed.append((name, _plain_default(item), about["allowed"], about["help"], "ours"))
+        else:
+            listed.append((name, item.default, _allowed(item), about["help"], about["source"]))
+    return listed
+
+
+def _plain_default(item: Any) -> Any:
+    """The default as YAML writes it."""
+    return {} if item.default is MISSING else list(item.default)
+
+
+def tree(kind: type) -> dict[str, Any]:
+    """Every setting of a group with its default, as plain values: what Hydra composes."""
+    plain: dict[str, Any] = {}
     for item in fields(kind):
         if "group" in item.metadata:
-            found += rows(item.metadata["group"], f"{path}.{item.name}")
+            plain[item.name] = tree(item.metadata["group"])
         else:
-            assert item.default is not MISSING
-            found.append(
-                (f"{path}.{item.name}", item.default, _allowed(item), item.metadata["help"], item.metadata["source"])
-            )
-    return found
+            plain[item.name] = _plain_default(item) if "parse" in item.metadata else item.default
+    return plain
+
+
+def changed(settings: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Dotted paths and values of the settings that differ from their defaults."""
+    differing: list[tuple[str, Any]] = []
+    for item in fields(settings):
+        value, name = getattr(settings, item.name), f"{path}{item.name}"
+        if "group" in item.metadata:
+            differing += changed(value, f"{name}.")
+        else:
+            default = {} if item.default is MISSING else item.default
+            differing += [(name, value)] if value != default else []
+    return differing

@@ -1,26 +1,21 @@
 """What verl imports by itself (entry point group ``verl.plugins``), in every process: registers, and says if it fails.
 
-Kept light: estimators and losses are registered right after verl imports its own, trainer modes right after verl
-imports its V1 trainers, so that ``import verl`` alone pays for neither.
+verl logs a plugin that cannot be imported at DEBUG and goes on without it. So nothing of ours is imported at the head
+of this file: whatever is broken is said here first.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
-
-from entropo_plugin.hosts.verl.startup.import_hooks import after_import, guarded
+import logging
 
 SUPPORTED = ("0.9.1", "0.10")
 
 
 def register() -> None:
     """Register everything once per process; calling again changes nothing."""
-    guarded("the start-up check", _guard_start)
-    after_import("verl.trainer.main_ppo", _guard_entry)
-    if unsupported() is None:
-        guarded("the CPU host", _cpu_host)
-        after_import("verl.trainer.ppo.core_algos", _algorithms)
-        after_import("verl.trainer.ppo.v1", _trainers)
+    from entropo_plugin.hosts.verl.startup.registration import register_all
+
+    register_all(supported=unsupported() is None)
 
 
 def unsupported() -> str | None:
@@ -28,11 +23,11 @@ def unsupported() -> str | None:
     from packaging.version import Version
 
     low, high = map(Version, SUPPORTED)
-    found = verl_version()
-    if low <= Version(found) < high:
+    installed = verl_version()
+    if low <= Version(installed) < high:
         return None
     return (
-        f"verl {found} is installed, entropo_plugin supports verl>={low},<{high}. "
+        f"verl {installed} is installed, entropo_plugin supports verl>={low},<{high}. "
         f"Install a supported verl (pip install 'verl>={low},<{high}') or another version of entropo-plugin."
     )
 
@@ -44,37 +39,12 @@ def verl_version() -> str:
     return str(verl.__version__)
 
 
-def _guard_start() -> None:
-    from entropo_plugin.hosts.verl.startup.guard import install
-
-    install()
-
-
-def _guard_entry(main_ppo: ModuleType) -> None:
-    from entropo_plugin.hosts.verl.startup.guard import guard_entry
-
-    guard_entry(main_ppo)
-
-
-def _cpu_host() -> None:
-    from entropo_plugin.hosts.verl import cpu
-
-    if cpu.asked():
-        cpu.activate()
-
-
-def _algorithms(core_algos: ModuleType) -> None:
-    from entropo_plugin.hosts.verl.driver.estimators import register_estimators
-    from entropo_plugin.hosts.verl.worker.policy_losses import register_losses
-
-    register_estimators(core_algos)
-    register_losses(core_algos)
-
-
-def _trainers(v1: ModuleType) -> None:
-    from entropo_plugin.hosts.verl.driver.trainer import register_trainers
-
-    register_trainers(v1)
-
-
-register()
+try:
+    register()
+except Exception as error:
+    logging.getLogger("entropo_plugin").warning(
+        "entropo_plugin could not be loaded, and verl goes on without it: %s: %s. Run `entropo doctor`.",
+        type(error).__name__,
+        error,
+    )
+    raise

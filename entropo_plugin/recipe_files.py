@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import permutations
 from pathlib import Path
 
 GROUPS = ("entropo", "entropo_host")
@@ -49,6 +51,28 @@ def recipes() -> list[Recipe]:
     return [_read(path) for room in WHOLE for path in sorted((folder() / room).glob("*.yaml"))]
 
 
+def chosen(arguments: list[str]) -> list[str]:
+    """Names that ``+entropo=NAME``, given once or several times, or as a list, chooses on a command line."""
+    groups = [word.lstrip("+").partition("=") for word in arguments]
+    lists = [value.strip("[]").split(",") for group, _, value in groups if group == "entropo"]
+    return [name.strip() for names in lists for name in names]
+
+
+def composition(names: list[str]) -> str:
+    """What to choose in place of several names of the group ``entropo``; empty for fewer than two.
+
+    Hydra takes one name of a group, so that two methods together are a file of their own.
+    """
+    known = [path.stem for path in sorted((folder() / "entropo").glob("*.yaml"))]
+    if len(set(names)) < 2:
+        return ""
+    for order in permutations(dict.fromkeys(names)):
+        if "_".join(order) in known:
+            return f"name one choice, the composition of both: +entropo={'_'.join(order)}"
+    pairs = sorted({"_".join(pair) for pair in permutations(known, 2)} & set(known))
+    return f"name one choice; the compositions are {', '.join(pairs)}"
+
+
 def find(name: str) -> Recipe:
     """The whole recipe of that name.
 
@@ -56,10 +80,41 @@ def find(name: str) -> Recipe:
         LookupError: there is none; the message lists the names.
     """
     known = {recipe.name: recipe for recipe in recipes()}
-    wanted = name.removeprefix("+recipes=")
-    if wanted not in known:
+    if name not in known:
         raise LookupError(f"no recipe {name!r}. Choose one of: {', '.join(known)}.")
-    return known[wanted]
+    return known[name]
+
+
+def choices() -> dict[str, Path]:
+    """File of every choice that one word on a command line takes, by that word without its plus: ``entropo=repo_r``."""
+    return {f"{group}={path.stem}": path for group in GROUPS for path in sorted((folder() / group).glob("*.yaml"))}
+
+
+def shown(name: str) -> str:
+    """What ``entropo recipes NAME`` prints, for every name of the list, written with or without its group.
+
+    Raises:
+        LookupError: no choice and no whole recipe has that name; the message names the nearest.
+    """
+    wanted, files = name.lstrip("+"), choices()
+    for word, path in files.items():
+        if wanted in (word, word.replace("=", "/"), path.stem):
+            return _describe_choice(word, path)
+    wholes = [recipe.name for recipe in recipes()]
+    wanted = wanted.removeprefix("recipes=")
+    if wanted in wholes:
+        return describe(find(wanted))
+    names = [path.stem for path in files.values()] + wholes
+    near = get_close_matches(wanted, names, n=1)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    raise LookupError(f"no recipe {name!r}.{meant} Choose one of: {', '.join(names)}.")
+
+
+def _describe_choice(word: str, path: Path) -> str:
+    """One choice for the terminal: what it is, the keys that it sets, and where it goes."""
+    keys = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    command = f"python -m verl.trainer.main_ppo <your own config> +{word}"
+    return "\n".join([f"+{word}: {' '.join(_head(path))}", "", "It sets", *keys, "", command])
 
 
 def _read(path: Path) -> Recipe:
@@ -94,11 +149,9 @@ def _how_to_change(recipe: Recipe) -> str:
 
 def listing() -> str:
     """Every choice with the first sentence of its explanation, one group after the other."""
-    lines = ["Add to any verl command, e.g. python -m verl.trainer.main_ppo ... +entropo=repo_r", ""]
-    for group in GROUPS:
-        for path in sorted((folder() / group).glob("*.yaml")):
-            lines.append(f"{f'+{group}={path.stem}':<28} {_first_sentence(' '.join(_head(path)))}")
-    lines += ["", "Whole recipes; `entropo recipes NAME` prints what one needs and its full command:", ""]
+    lines = ["Add to any verl command, e.g. python -m verl.trainer.main_ppo ... +entropo=NAME", ""]
+    lines += [f"{f'+{word}':<28} {_first_sentence(' '.join(_head(path)))}" for word, path in choices().items()]
+    lines += ["", "Whole recipes; `entropo recipes NAME` prints what one sets or needs, and its command:", ""]
     lines.append(f"{'NAME':<34} {'GPUs':<44} what it trains")
     lines += [f"{each.name:<34} {each.facts['gpus']:<44} {_first_sentence(each.about)}" for each in recipes()]
     return "\n".join(lines)

@@ -1,12 +1,21 @@
-"""Where the most expensive tokens of a run lie: the name that the trainer writes and the report looks for."""
+"""What a run writes beside its log: the names that the trainer writes and the report looks for."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-NAME = "tokens.jsonl"
+# The most expensive tokens of each step, and the run's own description: what is active, and what it moves.
+TOKENS = "tokens.jsonl"
+RUN = "run.json"
 
 
-def beside(log: Path) -> Path:
-    """The side file of one log: ``try-2.tokens.jsonl`` for ``try-2.jsonl``."""
-    return log.with_name(f"{log.stem}.{NAME}")
+def beside(log: Path, name: str) -> Path:
+    """A side file of one log: ``try-2.run.json`` for ``try-2.jsonl``; in a TensorBoard folder ``run.json`` itself.
+
+    Args:
+        log: a log file, a TensorBoard event file, or the folder, which exists, of such files.
+        name: TOKENS or RUN.
+    """
+    if log.is_dir():
+        return log / name
+    return log.with_name(name if "tfevents" in log.name else f"{log.stem}.{name}")

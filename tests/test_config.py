@@ -1,15 +1,14 @@
 import math
 
 import pytest
-import yaml
 
-from entropo_plugin.config import ConfigError, Settings, describe, parse
-from entropo_plugin.recipe_files import folder, listing
+from entropo_plugin.config import ConfigError, defaults, describe, kind, parse
+from entropo_plugin.recipe_files import listing
 
 
 def test_defaults_are_the_papers():
     settings = parse(None)
-    assert settings == Settings()
+    assert settings == kind()()
     assert (settings.repo.base, settings.repo.std, settings.repo.logp, settings.repo.center) == (
         "rloo",
         False,
@@ -17,7 +16,7 @@ def test_defaults_are_the_papers():
         False,
     )
     assert (settings.repo.zeta.law, settings.repo.zeta.initial, settings.repo.logp_floor) == ("doubling", 1e-3, -20.0)
-    assert (settings.target.kind, settings.target.fraction) == ("initial", 1.0)
+    assert (settings.target.kind, settings.target.fraction) == ("auto", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -34,13 +33,13 @@ def test_defaults_are_the_papers():
         ({"repo": {"zeta": {"initial": "big"}}}, "entropo.repo.zeta.initial='big': expected .* got str"),
         ({"repo": {"std": 1}}, "entropo.repo.std=1: expected bool, got int"),
         ({"repo": {"zeta": {"law": None}}}, "entropo.repo.zeta.law=None: expected"),
-        (3, "entropo=3: expected a group with the keys repo"),
+        (3, "entropo=3: expected a group with the keys methods"),
         ({"repo": {"zeta": {"high": 10**400}}}, "entropo.repo.zeta.high=a number of 1329 bits: expected"),
         ({"clip_cov": {"seed": -(10**5000)}}, "entropo.clip_cov.seed=a number of 16610 bits: out of range"),
         ({"repo": {"base": "x" * 10_000}}, "entropo.repo.base='xxxxx.*xxx...: not allowed"),
         ({"repo": 3}, "entropo.repo=3: expected a group with the keys base"),
         ({"target": {"kind": "value"}}, "entropo.target.kind=value needs entropo.target.value"),
-        ({"target": {"value": 1.0}}, "entropo.target.value=1.0 is ignored while entropo.target.kind=initial"),
+        ({"target": {"value": 1.0}}, "entropo.target.value=1.0 is ignored while entropo.target.kind=auto"),
         ({"repo": {"std": True}}, "entropo.repo.std=true has no meaning with entropo.repo.base=rloo"),
         ({"repo": {"zeta": {"low": 1.0, "high": 0.1}}}, "entropo.repo.zeta.low=1.0 exceeds entropo.repo.zeta.high=0.1"),
         ({"adapo": {"clip_high": {"low": 2.0, "high": 1.0}}}, "entropo.adapo.clip_high.low=2.0 exceeds"),
@@ -72,7 +71,7 @@ def test_defaults_of_the_other_methods_are_the_papers():
     assert (high.delta, high.offset_max) == (0.25, 2.5)
     assert (clip.ratio, clip.low, clip.high, clip.clip_low, clip.clip_high) == (2e-4, 1.0, 5.0, 1.0, 1.0)
     assert (kl.ratio, kl.beta, kl.penalty) == (2e-3, 1.0, "abs")
-    assert (settings.neutral.kappa, settings.neutral.cap, settings.neutral.share) == (0.1, 2.0, 0.5)
+    assert (settings.neutral.gain, settings.neutral.authority, settings.neutral.memory) == (10.0, 1.0, 0.9)
     assert (clip.scope, kl.scope, clip.anneal.kind, settings.target.schedule) == ("global", "global", *["constant"] * 2)
 
 
@@ -80,15 +79,22 @@ def test_integers_are_numbers():
     assert parse({"repo": {"zeta": {"high": 1}}}).repo.zeta.high == 1.0
 
 
-def test_every_setting_is_in_the_recipes_so_that_no_plus_is_needed():
-    tree = yaml.safe_load((folder() / "entropo_settings" / "defaults.yaml").read_text())
+def test_every_setting_is_in_hydras_tree_so_that_no_plus_is_needed():
+    from hydra.core.config_store import ConfigStore
+
+    from entropo_plugin.hosts.verl.startup.doctor import compose
+
+    tree = compose("ppo_trainer", ["+entropo=monitor"]).entropo
+    assert tree == defaults() and "entropo_settings" in ConfigStore.instance().repo
 
     def leaves(node, path):
         for name, value in node.items():
-            yield from leaves(value, f"{path}.{name}") if isinstance(value, dict) else [(f"{path}.{name}", value)]
+            yield from (
+                leaves(value, f"{path}.{name}") if isinstance(value, dict) and value else [(f"{path}.{name}", value)]
+            )
 
     expected = {path: default for path, default, *_ in describe() if path != "entropo.host"}
-    assert dict(leaves(tree, "entropo")) == expected
+    assert dict(leaves(defaults(), "entropo")) == expected
 
 
 def test_every_setting_explains_itself():

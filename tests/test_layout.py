@@ -6,24 +6,30 @@ from pathlib import Path
 import entropo_plugin
 
 ROOT = Path(__file__).resolve().parent.parent / "entropo_plugin"
+PURE = {"objectives", "control", "monitor"}
+CORE = PURE | {"config", "fields", "methods", "pipeline", "run"}
 ALLOWED = {
     "fields": set(),
-    "config": {"contradictions", "fields"},
-    "contradictions": {"config", "fields"},
     "side_file": set(),
-    "objectives": {"config"},
-    "control": {"config", "fields"},
-    "monitor": {"config"},
-    "report": {"config", "monitor", "recipe_files", "side_file"},
     "recipe_files": set(),
-    "hosts": {"config", "fields", "objectives", "control", "monitor", "plugin", "recipe_files", "side_file"},
+    "atomic": set(),
+    "launch": {"fields"},
+    "objectives": set(),
+    "control": {"fields"},
+    "metric_names": set(),
+    "monitor": {"fields", "metric_names"},
+    "methods": PURE | {"fields"},
+    "config": {"control", "fields", "methods"},
+    "run": {"control", "fields", "methods", "metric_names", "monitor"},
+    "pipeline": {"control", "methods", "monitor", "objectives", "run"},
+    "hosts": CORE | {"atomic", "metric_names", "plugin", "recipe_files", "side_file"},
     "plugin": {"hosts"},
-    "tasks": {"config"},
-    "launch": set(),
-    "demo": {"config", "launch", "monitor", "report", "tasks"},
-    "cli": {"config", "demo", "hosts", "launch", "recipe_files", "report", "tasks"},
+    "report": {"config", "fields", "monitor", "recipe_files", "side_file"},
+    "tasks": {"fields"},
+    "demo": {"config", "fields", "launch", "monitor", "report", "tasks"},
+    "cli": {"config", "demo", "fields", "hosts", "launch", "recipe_files", "report", "tasks"},
 }
-HOSTS = {"verl", "ray", "transfer_queue", "vllm", "tensordict"}
+HOSTS = {"verl", "trl", "accelerate", "ray", "transfer_queue", "vllm", "tensordict"}
 
 
 def imports(path: Path) -> set[str]:

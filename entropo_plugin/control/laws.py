@@ -1,7 +1,8 @@
 """Control laws: one coefficient and one measurement in, the next coefficient out.
 
 Every law is called as ``law(coefficient, entropy, target, low, high)``; more coefficient means more entropy. A law that
-remembers has ``state_dict`` and ``load_state_dict``.
+remembers has ``state_dict`` and ``load_state_dict``; one with a ``gate`` says by it, 1 or 0, whether the coefficient
+acts.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from entropo_plugin.config import Anneal, Gains
 from entropo_plugin.control.schedules import Annealed
+from entropo_plugin.control.settings import Anneal, Gains
 
 Law = Callable[[float, float, float, float, float], float]
 
@@ -22,7 +23,7 @@ SMALLEST = 1e-6
 
 
 def doubling(zeta: float, entropy: float, target: float, low: float, high: float) -> float:
-    """REPO's multiplicative law, once per step (EPRL, as SkyRL implements it).
+    """REPO's multiplicative law, once per step (arXiv 2603.11682, as SkyRL implements it).
 
     Towards more entropy, a positive zeta doubles up to ``high`` and a negative one halves, until below ``low`` it
     changes sign; towards less entropy the mirror image. It steers from both sides.
@@ -51,22 +52,13 @@ def fixed(zeta: float, entropy: float, target: float, low: float, high: float) -
 def multiplicative(
     coefficient: float, entropy: float, target: float, low: float, high: float, factor: float = 1.1
 ) -> float:
-    """ADAPO's rule as we read it: ``clip(c * factor^sign(H* - H), low, high)`` (EPRL; the step's form is ours)."""
+    """ADAPO's rule as we read it: ``clip(c * factor^sign(H* - H), low, high)`` (arXiv 2603.11682; the form is ours)."""
     return _clip(coefficient * factor ** _sign(target - entropy), low, high)
 
 
 def additive(coefficient: float, entropy: float, target: float, low: float, high: float, delta: float = 0.25) -> float:
     """MAI-Thinking-1's rule: ``clip(c + delta * sign(H* - H), low, high)``."""
     return _clip(coefficient + delta * _sign(target - entropy), low, high)
-
-
-def neutral(pull: float, entropy: float, target: float, low: float, high: float, kappa: float = 0.1) -> float:
-    """The wanted extra change ``kappa * (H* - H)`` in nats, beside what leaves entropy as it is (ours).
-
-    The rest of the law is :func:`entropo_plugin.objectives.neutral_beta`, which turns the pull into one batch's beta;
-    so the coefficient is the pull, best taken from the entropy of the same step. ``|pull| <= high``.
-    """
-    return _clip(kappa * (target - entropy), -high, high)
 
 
 class ProportionalIntegral:
@@ -98,13 +90,34 @@ class ProportionalIntegral:
         self.initial, self.total = float(state["initial"]), float(state["total"])
 
 
+class Gated:
+    """Skywork-OR1's law of an entropy bonus (arXiv 2505.22312): ``delta`` up where ``H <= H*``, else down.
+
+    The coefficient acts in the next step only where ``H <= H*``; before the first measurement the gate is shut.
+    While it is shut the coefficient goes on moving.
+    """
+
+    def __init__(self, delta: float):
+        self.delta, self.gate = delta, 0.0
+
+    def __call__(self, coefficient: float, entropy: float, target: float, low: float, high: float) -> float:
+        """Coefficient of the next step; the arguments are those of every law."""
+        self.gate = float(entropy <= target)
+        return _clip(coefficient + (self.delta if self.gate else -self.delta), low, high)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"gate": self.gate}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.gate = float(state["gate"])
+
+
 @dataclass(frozen=True)
 class Options:
     """Constants of the laws beyond the bounds; each law reads its own."""
 
     factor: float = 1.1
     delta: float = 0.25
-    kappa: float = 0.1
     signed: bool = True
     gains: Gains = Gains()
     anneal: Anneal = Anneal()
@@ -115,7 +128,7 @@ LAWS: dict[str, Callable[[float, Options], Law]] = {
     "fixed": lambda initial, options: fixed,
     "multiplicative": lambda initial, options: partial(multiplicative, factor=options.factor),
     "additive": lambda initial, options: partial(additive, delta=options.delta),
-    "neutral": lambda initial, options: partial(neutral, kappa=options.kappa),
+    "skywork": lambda initial, options: Gated(options.delta),
     "pi": lambda initial, options: ProportionalIntegral(initial, options.gains, options.signed),
     "annealed": lambda initial, options: Annealed(initial, options.anneal),
 }

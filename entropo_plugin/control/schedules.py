@@ -1,6 +1,6 @@
 """Schedules: a value that goes from a start to an end over steps, and the law that follows one.
 
-Covariance methods are unbiased in the limit when their coefficient is annealed; no schedule is published (CTA, arXiv
+Covariance methods are unbiased in the limit when their coefficient is annealed; no schedule is published (arXiv
 2604.09676), so the forms are ours.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from entropo_plugin.config import Anneal
+from entropo_plugin.control.settings import Anneal
 
 
 def scheduled(kind: str, step: int, start: float, end: float, hold: int, steps: int, power: float = 1.0) -> float:

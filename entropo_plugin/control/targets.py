@@ -1,11 +1,11 @@
-"""The entropy that a controller steers to."""
+"""The entropy that the control loop steers to."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from entropo_plugin.config import Target
 from entropo_plugin.control.schedules import scheduled
+from entropo_plugin.control.settings import Target
 
 # nats; a vocabulary of e^100 tokens. Rounding can leave an entropy a little below 0.
 LARGEST_ENTROPY = 100.0
@@ -19,8 +19,9 @@ def plausible(entropy: float | None) -> bool:
 class TargetTracker:
     """Turns the settings of a target and the first measured entropy into a number.
 
-    ``initial``: the first measured entropy times ``fraction`` (EPRL's target with fraction 1); ``value``: a constant.
-    With a schedule the target goes there from ``start``, or from the first measured entropy (ours).
+    ``initial``, and ``auto`` where no method has a target of its own: the first measured entropy times ``fraction``
+    (arXiv 2603.11682 with fraction 1); ``value``: a constant. With a schedule the target goes there from ``start``, or
+    from the first measured entropy (ours).
     """
 
     def __init__(self, settings: Target):
@@ -28,18 +29,25 @@ class TargetTracker:
         self.initial: float | None = None
         self.steps = 0
 
+    def at(self, entropy: float, ahead: int = 0) -> float:
+        """Target in nats per token of this step, or of a later one, given this step's measured entropy."""
+        settings = self.settings
+        initial = entropy if self.initial is None else self.initial
+        end = settings.value if settings.kind == "value" else settings.fraction * initial
+        assert end is not None
+        if settings.schedule == "constant":
+            return end
+        start = initial if settings.start is None else settings.start
+        step = self.steps + ahead
+        return scheduled(settings.schedule, step, start, end, settings.hold, settings.steps, settings.power)
+
     def observe(self, entropy: float) -> float:
-        """Target in nats per token, given this step's measured entropy; the first one is remembered."""
+        """This step's target; the first measured entropy is remembered, and the next step's target is its next."""
+        target = self.at(entropy)
         if self.initial is None:
             self.initial = entropy
-        each, step = self.settings, self.steps
         self.steps += 1
-        end = each.fraction * self.initial if each.kind == "initial" else each.value
-        assert end is not None
-        start = self.initial if each.start is None else each.start
-        if each.schedule == "constant":
-            return end
-        return scheduled(each.schedule, step, start, end, each.hold, each.steps, each.power)
+        return target
 
     def state_dict(self) -> dict[str, Any]:
         return {"initial": self.initial, "steps": self.steps}

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from entropo_plugin.launch import read_steps
-from entropo_plugin.monitor import pass_at_k
 
 ENTROPY, REWARD = "entropo/entropy/token_mean", "critic/score/mean"
 
@@ -38,6 +37,8 @@ class Outcome:
     @classmethod
     def read(cls, name: str, folder: Path, seconds: float) -> Outcome:
         """From ``metrics.jsonl`` and the last file in ``validation/``."""
+        from entropo_plugin.monitor import pass_at_k  # imports torch, which `entropo demo --help` does without
+
         reward, entropy = curve(folder, REWARD), curve(folder, ENTROPY)
         answers = last_validation(folder)
         right = [sum(score > 0.5 for _, score in group) for group in answers]

@@ -8,9 +8,9 @@ import math
 import time
 from pathlib import Path
 
-from entropo_plugin.config import ConfigError
 from entropo_plugin.demo import task
 from entropo_plugin.demo.outcome import Outcome, curve, table, write_summary
+from entropo_plugin.fields import ConfigError
 from entropo_plugin.launch import TrainingFailed, train
 
 OBJECTIVES = {

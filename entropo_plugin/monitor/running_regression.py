@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 LARGEST = 1e25
 
@@ -22,9 +23,17 @@ class RunningLine:
         self.n = 0
         self.mean_x = self.mean_y = self.xx = self.yy = self.xy = 0.0
 
+    @classmethod
+    def through(cls, points: Iterable[tuple[float, float]]) -> RunningLine:
+        """The line through finished ``(x, y)`` points."""
+        line = cls()
+        for x, y in points:
+            line.add(x, y)
+        return line
+
     def add(self, x: float, y: float) -> None:
         """Take one finite point; one larger than 1e25 is passed over, because its square would spoil all sums."""
-        if not max(abs(x), abs(y)) <= LARGEST:
+        if not (abs(x) <= LARGEST and abs(y) <= LARGEST):
             return
         self.n += 1
         dx, dy = x - self.mean_x, y - self.mean_y

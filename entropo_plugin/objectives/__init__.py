@@ -2,13 +2,26 @@
 
 from entropo_plugin.objectives.adapo import adapo, clip_sides, high_from_offset
 from entropo_plugin.objectives.base import group_advantage, leave_one_out
+from entropo_plugin.objectives.ce_gppo import ce_gppo
 from entropo_plugin.objectives.covariance import PENALTIES, clip_cov, kl_cov, kl_penalty, micro_band, micro_top
+from entropo_plugin.objectives.group_statistics import group_quantile, group_std
+from entropo_plugin.objectives.pull import (
+    AGGREGATION_MODES,
+    EntropyPull,
+    MatchedStep,
+    NeutralStep,
+    PullMemory,
+    entropy_pull,
+    matched_zeta,
+    neutral_step,
+    token_weights,
+)
 from entropo_plugin.objectives.ratio import count_nonfinite, log_ratio, response_only
 from entropo_plugin.objectives.repo import (
-    bound_beta,
     drop_small,
-    neutral_beta,
-    repo_d,
+    repo_anchored,
+    repo_d_beta,
+    repo_matched,
     repo_neutral,
     repo_r,
     stand_in,
@@ -23,28 +36,40 @@ from entropo_plugin.objectives.selection import (
     selection_metrics,
     token_keys,
 )
+from entropo_plugin.objectives.unlikely_positive import unlikely_positive
 
 __all__ = [
+    "AGGREGATION_MODES",
     "PENALTIES",
+    "EntropyPull",
+    "MatchedStep",
+    "NeutralStep",
+    "PullMemory",
     "adapo",
-    "bound_beta",
+    "ce_gppo",
     "clip_cov",
     "clip_sides",
     "count_nonfinite",
     "covariance",
     "drop_small",
+    "entropy_pull",
     "group_advantage",
+    "group_quantile",
+    "group_std",
     "high_from_offset",
     "kl_cov",
     "kl_penalty",
     "leave_one_out",
     "log_ratio",
+    "matched_zeta",
     "micro_band",
     "micro_top",
-    "neutral_beta",
+    "neutral_step",
     "positive_ceiling",
     "quantile_band",
-    "repo_d",
+    "repo_anchored",
+    "repo_d_beta",
+    "repo_matched",
     "repo_neutral",
     "repo_r",
     "response_only",
@@ -54,4 +79,6 @@ __all__ = [
     "stand_in",
     "step_cost",
     "token_keys",
+    "token_weights",
+    "unlikely_positive",
 ]

@@ -1,4 +1,4 @@
-"""ADAPO: DAPO's asymmetric clip whose upper bound follows the entropy (EPRL, arXiv 2603.11682).
+"""ADAPO: DAPO's asymmetric clip whose upper bound follows the entropy (arXiv 2603.11682).
 
 The clip itself is here; what moves ``high`` is a law of :mod:`entropo_plugin.control`.
 """

@@ -1,4 +1,4 @@
-"""Clip-Cov and KL-Cov: the losses that act on selected tokens (EM, arXiv 2505.22617, eq. 11-14, listing 1)."""
+"""Clip-Cov and KL-Cov: the losses that act on selected tokens (arXiv 2505.22617, eq. 11-14, listing 1)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def clip_cov(
     high: float = 1.0,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """PPO's surrogate with the selected tokens dropped (EM, eq. 12): no loss and no gradient from them.
+    """PPO's surrogate with the selected tokens dropped (arXiv 2505.22617, eq. 12): no loss and no gradient from them.
 
     Args:
         logp: ``(batch, response)`` current log-probs, nats; carries the gradient.
@@ -29,7 +29,7 @@ def clip_cov(
         advantage: ``(batch, response)``.
         mask: ``(batch, response)`` non-zero on response tokens.
         selected: ``(batch, response)`` boolean, from :mod:`entropo_plugin.objectives.selection`.
-        low, high: clip of the ratio, ``[1 - low, 1 + high]``; EM's code has [0, 2].
+        low, high: clip of the ratio, ``[1 - low, 1 + high]``; the authors' code has [0, 2].
         weight: ``(batch, response)`` rollout importance weights.
 
     Returns:
@@ -53,7 +53,7 @@ def kl_cov(
     weight: Tensor | None = None,
     weigh_penalty: bool = False,
 ) -> Tensor:
-    """Unclipped surrogate ``-r A``, with ``+ beta * penalty`` on the selected tokens (EM, eq. 14).
+    """Unclipped surrogate ``-r A``, with ``+ beta * penalty`` on the selected tokens (arXiv 2505.22617, eq. 14).
 
     Args:
         logp, old_logp, advantage, mask, selected: as for :func:`clip_cov`.

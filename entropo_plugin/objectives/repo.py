@@ -1,4 +1,4 @@
-"""REPO: the advantage is modified by the sampled token's log-probability, ``A - beta * L`` (EPRL, arXiv 2603.11682).
+"""REPO: the advantage is modified by the sampled token's log-probability, ``A - beta * L`` (arXiv 2603.11682).
 
 Every function takes and returns ``(batch, response)`` tensors, in nats, and lets no gradient through.
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+# a log-prob whose probability is 0 in fp64 as well: stands for -inf, which times 0 is no number
+LOWEST = -1e4
 
 
 def stand_in(logp: Tensor, entropy: Tensor | None = None, floor: float = -20.0) -> Tensor:
@@ -24,7 +27,7 @@ def stand_in(logp: Tensor, entropy: Tensor | None = None, floor: float = -20.0) 
 
 
 def repo_r(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
-    """REPO-R: ``beta = zeta * |A|``, clamped so that no advantage changes its sign (EPRL as read in SkyRL).
+    """REPO-R: ``beta = zeta * |A|``, clamped so that no advantage changes its sign (arXiv 2603.11682 as read in SkyRL).
 
     ``A > 0: max(0, A * (1 - zeta * L))``, ``A < 0: min(0, A * (1 + zeta * L))``, ``A = 0: 0``. For ``zeta > 0`` a rare
     token's positive advantage grows and its negative one shrinks; common tokens are left almost as they are.
@@ -44,13 +47,14 @@ def repo_r(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
 def step_cost(advantage: Tensor, logp: Tensor, entropy: Tensor, mask: Tensor) -> Tensor:
     """Predicted first-order entropy loss of the step per unit of learning rate: ``mean(p * A * L)`` over the mask.
 
-    The sampled-token estimate of EPRL's theorem 1, ``-dH/eta``; accumulated in fp64. Tokens at which a field is not
-    finite are left out, so that one broken response does not spoil the batch.
+    The sampled-token estimate of ``-dH/eta`` (arXiv 2603.11682, theorem 1), in fp64. A log-prob of -inf, which has
+    p = 0, adds 0 to the sum and stays in the mean, as one of -1e4 does. Tokens with a NaN, or another field that is not
+    finite, are left out, so that one broken response does not spoil the batch.
 
     Returns:
         A scalar; 0 when nothing is unmasked.
     """
-    wide = logp.double()
+    wide = logp.double().clamp(min=LOWEST)
     return _masked_mean(wide.exp() * advantage.double() * (wide + entropy.double()), mask)
 
 
@@ -59,62 +63,65 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(kept, values, torch.zeros_like(values)).sum() / kept.sum().clamp(min=1)
 
 
-def neutral_beta(advantage: Tensor, logp: Tensor, entropy: Tensor, mask: Tensor, pull: float, cap: float) -> Tensor:
-    """The beta with which ``A - beta * L`` moves entropy by ``pull`` and no more, to first order (ours).
-
-    ``beta = (mean(p A L) + pull) / mean(p L^2)``, the sampled-token estimate of the entropy-neutral
-    ``E[p A0 L] / E[p L^2]``; means over the mask in fp64, with pi_old's exact ``L = log p + H``.
-
-    Args:
-        advantage, logp, entropy, mask: ``(batch, response)``; logp and entropy of pi_old, nats.
-        pull: wanted extra change, ``kappa * (H* - H)``, from the ``neutral`` law.
-        cap: largest |beta|.
-
-    Returns:
-        A scalar fp64 tensor; 0 when no token can move entropy.
-    """
-    wide = torch.where(mask.bool(), logp, torch.zeros_like(logp)).double()
-    level = wide + torch.where(mask.bool(), entropy, torch.zeros_like(entropy)).double()
-    restoring = _masked_mean(wide.exp() * level**2, mask)
-    wanted = step_cost(advantage, logp, entropy, mask) + pull
-    safe = torch.where(restoring > 0, restoring, torch.ones_like(restoring))
-    return torch.where(restoring > 0, wanted / safe, torch.zeros_like(wanted)).clamp(-cap, cap)
-
-
-def bound_beta(beta: Tensor, advantage: Tensor, level: Tensor, mask: Tensor, share: float) -> Tensor:
-    """beta reduced until ``mean |beta L| <= share * mean |A|``, so that it never overrules the reward (ours)."""
-    size, room = _masked_mean(level.double().abs(), mask), share * _masked_mean(advantage.double().abs(), mask)
-    limit = torch.where(size > 0, room / torch.where(size > 0, size, torch.ones_like(size)), torch.zeros_like(size))
-    return torch.clamp(beta, -limit, limit)
-
-
-def repo_neutral(advantage: Tensor, level: Tensor, beta: Tensor) -> Tensor:
-    """``A - beta * L`` with beta from :func:`neutral_beta` and :func:`bound_beta` (ours; REPO's general form, EPRL).
+def repo_neutral(advantage: Tensor, level: Tensor, beta: Tensor | float) -> Tensor:
+    """``A - beta * L`` with the batch's own beta (ours; REPO's general form, arXiv 2603.11682).
 
     Args:
         advantage: ``(batch, response)`` base advantage.
         level: ``(batch, response)`` from :func:`stand_in`, centred.
         beta: scalar.
     """
-    return advantage - beta.to(advantage.dtype) * level
+    return advantage - (beta if isinstance(beta, float) else beta.to(advantage.dtype)) * level
 
 
-def repo_d(advantage: Tensor, level: Tensor, cost: Tensor, zeta: float) -> Tensor:
-    """REPO-D, our reading: ``A - beta * L`` with the batch scalar ``beta = zeta * mean(p * A * L)``. Experimental.
+def repo_matched(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
+    """REPO-R without its clamps and with the exact L: ``A - zeta |A| L``, what :func:`matched_zeta` steers (ours).
 
-    A batch that is predicted to lose entropy gets ``beta > 0``. The paper's sign and unit cannot be recovered from
-    public sources, and one of its reviewers reports REPO-R was always at least as good.
+    For ``|zeta L| <= 1`` it equals :func:`repo_r` on the same centred L.
 
     Args:
         advantage: ``(batch, response)`` base advantage.
         level: ``(batch, response)`` from :func:`stand_in`, centred.
-        cost: scalar from :func:`step_cost`.
+        zeta: coefficient; positive raises entropy to first order, negative lowers it.
     """
-    return advantage - (zeta * cost).to(advantage.dtype) * level
+    return advantage - zeta * advantage.abs() * level
+
+
+def repo_d_beta(pull: float, zeta: float) -> float:
+    """REPO-D's beta, ``zeta |C|`` with ``C = mean(p A L)``: a positive zeta raises entropy whatever the batch does.
+
+    Our reading of arXiv 2603.11682. With ``zeta C`` in its place a negative zeta would raise entropy wherever the batch
+    gains entropy by itself.
+    """
+    return zeta * abs(pull)
+
+
+def repo_anchored(
+    advantage: Tensor, logp: Tensor, ref_logp: Tensor, b: float, mask: Tensor, centre: bool = False
+) -> Tensor:
+    """``A - b log p / p0``: in expectation the gradient of ``-b KL(p || p0)`` beside the reward's (ours, experimental).
+
+    The advantage carries what verl's KL loss would: ``E[log(p / p0) grad log p] = grad KL(p || p0)``.
+
+    Args:
+        advantage: ``(batch, response)`` base advantage.
+        logp, ref_logp: ``(batch, response)`` log-probs of the sampled tokens under pi_old and the reference, nats.
+        b: weight of the anchor, 0 or more; 0 is the identity.
+        mask: ``(batch, response)``, non-zero on response tokens.
+        centre: subtract the batch mean of the log-ratio, which changes no expected gradient and lowers its variance.
+
+    Returns:
+        ``(batch, response)``, detached; the base advantage outside the mask.
+    """
+    kept = mask.bool()
+    drift = torch.where(kept, logp.detach() - ref_logp.detach(), torch.zeros_like(logp))
+    if centre:
+        drift = torch.where(kept, drift - _masked_mean(drift.double(), mask).to(drift.dtype), drift)
+    return advantage - (b * drift).to(advantage.dtype)
 
 
 def drop_small(advantage: Tensor, threshold: float) -> Tensor:
-    """Zero for the responses whose ``|A|`` is below ``threshold`` (LOOP's filter, 0.01 there; 0 drops nothing).
+    """Zero for the responses whose ``|A|`` is below ``threshold`` (apple/ml-loop: 0.01; 0 drops nothing).
 
     The responses stay in the batch with no gradient, so that normalisation does not depend on the filter.
     """

@@ -1,6 +1,6 @@
 """Which tokens the covariance methods act on: one choice for the global batch, the same however the batch is cut.
 
-EM (arXiv 2505.22617) eq. 10-14. The means run over all response tokens of the batch in fp64, in sorted order, so that
+arXiv 2505.22617 eq. 10-14. The means run over all response tokens of the batch in fp64, in sorted order, so that
 no order of rows, width of padding or split changes a bit; chance comes from a hash of (seed, step, response, position).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ STRIDE = GOLDEN - (1 << 64)
 
 
 def covariance(logp: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
-    """``Cov_i = (log p_i - mean log p) * (A_i - mean A)`` over the response tokens (EM, eq. 10).
+    """``Cov_i = (log p_i - mean log p) * (A_i - mean A)`` over the response tokens (arXiv 2505.22617, eq. 10).
 
     Args:
         logp: ``(batch, response)`` log-probs of pi_old, nats.
@@ -41,8 +42,16 @@ def _mean(values: Tensor) -> Tensor:
 
 
 def quota(mask: Tensor, ratio: float) -> int:
-    """``floor(ratio * N)`` of the N response tokens; 0 is a valid answer."""
-    return math.floor(ratio * int(mask.bool().sum()))
+    """``floor(ratio * N)`` of the N response tokens, for the ratio as it is written; 0 is a valid answer.
+
+    .29 of 100 tokens is 29, although the binary number nearest to .29 lies below it.
+    """
+    return math.floor(_as_written(ratio) * int(mask.bool().sum()))
+
+
+def _as_written(share: float) -> Fraction:
+    """The shortest decimal that reads back as this float."""
+    return Fraction(repr(float(share)))
 
 
 def token_keys(responses: Sequence[str], width: int, seed: int, step: int) -> Tensor:
@@ -74,7 +83,9 @@ def _shift(state: Tensor, bits: int) -> Tensor:
 
 
 def select_top(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor) -> Tensor:
-    """KL-Cov's tokens: the ``floor(ratio * N)`` of highest covariance, equal ones by smallest key (EM, eq. 13).
+    """KL-Cov's tokens: the ``floor(ratio * N)`` of highest covariance (arXiv 2505.22617, eq. 13).
+
+    Equal ones by smallest key.
 
     Args:
         cov: ``(batch, response)`` from :func:`covariance`.
@@ -95,7 +106,7 @@ def select_top(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor) -> Tensor:
 
 
 def select_band(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor, low: float, high: float) -> Tensor:
-    """Clip-Cov's tokens: ``floor(ratio * N)`` at random among ``low <= Cov <= high`` (EM, eq. 11).
+    """Clip-Cov's tokens: ``floor(ratio * N)`` at random among ``low <= Cov <= high`` (arXiv 2505.22617, eq. 11).
 
     Chance is the order of the keys. Fewer candidates than wanted are all taken.
 
@@ -131,7 +142,7 @@ def quantile_band(cov: Tensor, low: float, high: float) -> tuple[float, float]:
 
 def _rank(values: Tensor, share: float) -> float:
     """Nearest-rank quantile of sorted ``(tokens,)``."""
-    return float(values[min(len(values) - 1, max(0, math.ceil(share * len(values)) - 1))])
+    return float(values[min(len(values) - 1, max(0, math.ceil(_as_written(share) * len(values)) - 1))])
 
 
 def selection_metrics(cov: Tensor, advantage: Tensor, selected: Tensor) -> dict[str, float]:

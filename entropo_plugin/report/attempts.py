@@ -1,125 +1,95 @@
-"""What one log file holds, and how the logs of several attempts at one run become one."""
+"""Which logs of a folder are attempts at one run, in which order they came, and how they become one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import re
 from pathlib import Path
-from typing import Any
 
-from entropo_plugin.report.series import Series, series
+import numpy as np
+from numpy.typing import NDArray
 
-# Prefixes of the metrics that the report looks at; a log holds some 150 others.
-WANTED = (
-    "entropo/",
-    "actor/entropy",
-    "actor/ppo_kl",
-    "actor/pg_clipfrac",
-    "actor/grad_norm",
-    "critic/score/mean",
-    "critic/rewards/mean",
-    "response_length/mean",
-    "val-core/",
-    "val-aux/",
-)
-LARGEST_STEP = 2**53
-# Beyond this a number cannot be drawn, and is no measurement either.
-LARGEST_VALUE = 1e30
+from entropo_plugin.report.log import Log
+from entropo_plugin.report.search import is_events
+from entropo_plugin.report.series import Series, split
+
+# Names that say nothing about the run: its folder's name does.
+NAMELESS = {"metrics", "log", "train", "trainer_state"}
+# Words after which a number counts attempts.
+COUNTED = {"try", "attempt", "part", "restart", "resume", "resumed"} | NAMELESS
+NUMBERS = re.compile(r"[\W_0-9]*[0-9]$")
+WORD = re.compile(r"([\W_]*)([^\W_0-9]+)$")
+
+Steps = NDArray[np.int64]
 
 
-class ReportError(Exception):
-    """Input that cannot be drawn. The message names it and says what to give instead."""
+def run_name(path: Path) -> str | None:
+    """The run that a log file is an attempt at: ``grpo`` for ``grpo-try-2``, "" for ``try-2`` or ``metrics``.
 
-
-@dataclass
-class Log:
-    """One attempt.
-
-    Attributes:
-        path: the file.
-        columns: per metric, steps and values in the order of the log.
-        lost: per metric, how many values were not finite.
-        notes: what a reader should know about the file.
-        ignored: names met so far that the report does not look at.
+    None for a file that is no attempt, but a run of its own: no word of COUNTED stands at the end or before the number.
     """
-
-    path: Path
-    columns: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
-    lost: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    ignored: set[str] = field(default_factory=set)
-
-    def add(self, step: int, name: str, value: Any) -> None:
-        """Take one value; None stands for NaN, as verl's logger writes it. Text and the like are passed over."""
-        if name not in self.columns and not name.startswith(WANTED):
-            self.ignored.add(name)
-            return
-        if not (value is None or isinstance(value, int | float)):
-            return
-        number = _finite(value)
-        if number is None:
-            self.lost[name] = self.lost.get(name, 0) + 1
-            return
-        steps, values = self.columns.setdefault(name, ([], []))
-        steps.append(step)
-        values.append(number)
-
-    @property
-    def first(self) -> int | None:
-        """Smallest step."""
-        return min((min(steps) for steps, _ in self.columns.values()), default=None)
-
-    @property
-    def last(self) -> int | None:
-        """Largest step."""
-        return max((max(steps) for steps, _ in self.columns.values()), default=None)
-
-
-def _finite(value: Any) -> float | None:
-    try:
-        number = math.nan if value is None else float(value)
-    except OverflowError:
+    if is_events(path):
+        return ""
+    stem = NUMBERS.sub("", path.stem)
+    word = WORD.search(stem)
+    if word is None or word[2].lower() not in COUNTED:
         return None
-    return number if abs(number) < LARGEST_VALUE else None
+    return stem[: word.start()]
 
 
-def step_of(value: Any) -> int | None:
-    """A step number, or None for anything else."""
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_STEP
-    return int(value) if fine and value == int(value) else None
+def grouped(files: list[list[Log]]) -> list[list[list[Log]]]:
+    """The files of one folder, each as its attempts, by the run that they belong to."""
+    runs: dict[str, list[list[Log]]] = {}
+    for logs in files:
+        name = run_name(logs[0].path)
+        key = f"attempts {name}" if name is not None else f"file {logs[0].path.name}"
+        runs.setdefault(key, []).append(logs)
+    return list(runs.values())
 
 
-def read_all(paths: list[Path], read: Callable[[Path], Log]) -> tuple[list[Log], list[str]]:
-    """Every file that is a log, and a note on each that is not.
+def ordered(files: list[list[Log]]) -> list[Log]:
+    """All attempts at one run, oldest first, by what the logs say; files keep the order of their own parts.
 
-    Raises:
-        ReportError: none is a log.
+    By the time of their first record where every file tells one; else by their first step, for a resumed run begins
+    later; files that begin at the same step go by name, ``try-2`` before ``try-10``. When they were last written says
+    nothing: a copy changes it.
     """
-    logs, notes = [], []
-    for path in paths:
-        try:
-            logs.append(read(path))
-        except ReportError as error:
-            notes.append(str(error))
-    if not logs:
-        raise ReportError("\n".join(notes))
-    return logs, [f"Left out: {note}" for note in notes]
+    timed = all(logs[0].started is not None for logs in files)
+
+    def place(logs: list[Log]) -> tuple[float, float, list[tuple[int, str]]]:
+        first = logs[0].first
+        step = math.inf if first is None else first
+        return (logs[0].started or 0.0) if timed else 0.0, step, natural(logs[0].path.name)
+
+    return [log for logs in sorted(files, key=place) for log in logs]
 
 
-def join(logs: list[Log]) -> tuple[dict[str, Series], list[str]]:
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers within names by their size."""
+    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in _pieces(name)]
+
+
+def _pieces(name: str) -> list[str]:
+    return re.split(r"([0-9]{1,18})", name)
+
+
+def join(logs: list[Log]) -> tuple[dict[str, Series], dict[str, Steps], list[str]]:
     """Attempts at one run, oldest first, as one: at each step the later attempt's values stand.
 
     An attempt that resumes at step s throws away what the earlier ones did after s, and so does the join.
+
+    Returns:
+        Per metric its finite values; per metric the steps at which it was not finite; and notes.
     """
     parts = list(zip(logs, last_steps(logs), strict=True))
     notes = [
-        f"{log.path.name} went on to step {log.last}; a later attempt starts at {until:g} and replaces it."
+        f"{log.name} went on to step {log.last}; a later attempt starts at {until:g} and replaces it."
         for log, until in parts
         if log.last is not None and log.last > until
     ]
-    names = sorted({name for log in logs for name in log.columns})
-    return {name: _joined(name, parts) for name in names}, notes
+    joined = {name: _joined(name, parts) for name in sorted({name for log in logs for name in log.columns})}
+    finite = {name: data for name, (data, _) in joined.items() if len(data)}
+    return finite, {name: broken for name, (_, broken) in joined.items() if len(broken)}, notes
 
 
 def last_steps(logs: list[Log]) -> list[float]:
@@ -128,7 +98,7 @@ def last_steps(logs: list[Log]) -> list[float]:
     return [min(firsts[place + 1 :], default=math.inf) for place in range(len(logs))]
 
 
-def _joined(name: str, parts: list[tuple[Log, float]]) -> Series:
+def _joined(name: str, parts: list[tuple[Log, float]]) -> tuple[Series, Steps]:
     steps: list[int] = []
     values: list[float] = []
     for log, until in parts:
@@ -136,4 +106,4 @@ def _joined(name: str, parts: list[tuple[Log, float]]) -> Series:
             if step <= until:
                 steps.append(step)
                 values.append(value)
-    return series(steps, values)
+    return split(steps, values)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
-import time
 from pathlib import Path
+from typing import TextIO
 
-from entropo_plugin.report.attempts import ReportError
+from entropo_plugin.report.files import ReportError
+from entropo_plugin.report.findings import findings
+from entropo_plugin.report.output import check_out, write_whole
 from entropo_plugin.report.page import build, render
 from entropo_plugin.report.png import write_pngs
 from entropo_plugin.report.runs import Run, read_runs
+from entropo_plugin.report.search import inputs
+from entropo_plugin.report.tags import one_line
+from entropo_plugin.report.verdict import as_json, status
+from entropo_plugin.report.watch import watch
 
 EVERY = 10.0
 OUT = "entropo-report.html"
@@ -21,11 +25,16 @@ OUT = "entropo-report.html"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments, on a parser of its own or of the whole command line."""
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="file log (.jsonl), TensorBoard folder, or folder of attempts"
+        "runs", nargs="+", metavar="RUN", help="file log (.jsonl), TensorBoard folder, or a folder with runs below it"
     )
-    parser.add_argument("--out", metavar="FILE.html", default=OUT, help=f"the report to write (default {OUT})")
+    parser.add_argument("--out", metavar="FILE.html", help=f"the report to write (default {OUT})")
     parser.add_argument(
         "--png", metavar="DIR", help="also write the main pictures as PNG files (needs the extra: report)"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the findings as JSON, and a page only with --out; exit status 1 where a finding is bad",
     )
     parser.add_argument(
         "--watch",
@@ -39,10 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def seconds(value: str) -> float:
     """A positive number of seconds."""
-    found = float(value)
-    if not 0 < found < 1e6:
+    number = float(value)
+    if not 0 < number < 1e6:
         raise argparse.ArgumentTypeError(f"{value}: expected a positive number of seconds")
-    return found
+    return number
 
 
 def main(argv: list[str]) -> int:
@@ -55,86 +64,65 @@ def main(argv: list[str]) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run the command with parsed arguments; returns its exit status."""
     try:
+        if options.json and options.watch is not None:
+            raise ReportError("--json says once what the findings are; leave --watch out.")
+        if options.out or not options.json:
+            check_out(_out(options), (file for path in options.runs for file in inputs(Path(path))))
         if options.watch is not None:
-            return watch(options)
-        once(options)
+            return watch(lambda refresh: attempt(options, refresh), options.runs, options.watch)
+        return once(options)
     except (ReportError, OSError) as error:
-        print(f"entropo report: {error}", file=sys.stderr)
+        say_error("entropo report", error)
         return 2
-    return 0
 
 
-def once(options: argparse.Namespace, refresh: float | None = None) -> None:
-    """Read, draw, write, and say what was written."""
-    runs = read_runs(options.runs)
-    sections = build(runs)
-    out = Path(options.out)
-    write_whole(out, render(runs, sections, refresh))
-    _say(runs, out)
-    for path in write_pngs(sections, Path(options.png)) if options.png else ():
-        print(f"picture: {path}", flush=True)
-
-
-def _say(runs: list[Run], out: Path) -> None:
-    for each in runs:
-        print(f"{each.name}: to step {each.last_step}", flush=True)
-        for note in each.notes:
-            print(f"note: {each.name}: {note}", file=sys.stderr, flush=True)
-    print(f"report: {out}", flush=True)
-
-
-def watch(options: argparse.Namespace) -> int:
-    """Draw whenever a log has changed; at Ctrl-C once more, as a page that no longer reloads."""
-    seen: object = None
+def attempt(options: argparse.Namespace, refresh: float | None) -> None:
+    """Draw while the runs are being written; one that cannot be read yet is waited for."""
     try:
-        while True:
-            now = stamp(options.runs)
-            if now != seen:
-                seen = now
-                _try_once(options)
-            time.sleep(options.watch)
-    except KeyboardInterrupt:
-        _try_once(options, last=True)
-        return 0
-
-
-def _try_once(options: argparse.Namespace, last: bool = False) -> None:
-    """A run that cannot be read yet is waited for."""
-    try:
-        once(options, None if last else options.watch)
+        once(options, refresh)
     except (ReportError, OSError) as error:
-        print(f"waiting: {error}", file=sys.stderr, flush=True)
+        say_error("waiting", error)
 
 
-def stamp(paths: list[str]) -> list[tuple[str, int, int]]:
-    """Sizes and times of all files that the runs may consist of."""
-    files = []
-    for path in map(Path, paths):
-        files += [path] if path.is_file() else [each for each in (*path.glob("*"), *path.glob("*/*")) if each.is_file()]
-    found = []
-    for file in sorted(files):
-        try:
-            found.append((str(file), file.stat().st_size, file.stat().st_mtime_ns))
-        except OSError:
-            continue
-    return found
+def once(options: argparse.Namespace, refresh: float | None = None) -> int:
+    """Read, draw, write, and say what was written; returns the exit status."""
+    runs = read_runs(options.runs)
+    said = [line for each in runs for line in (f"note: {each.name}: {note}" for note in each.notes)]
+    for line in said:
+        say(line, sys.stderr)
+    if options.json:
+        print(as_json(runs, findings(runs)), flush=True)
+    if options.out or options.png or not options.json:
+        _draw(options, runs, refresh)
+    return status(findings(runs)) if options.json else 0
 
 
-def write_whole(path: Path, content: str) -> None:
-    """Replace a file in one move, so that whoever reads it sees the old page or the new one and never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(content)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _draw(options: argparse.Namespace, runs: list[Run], refresh: float | None) -> None:
+    """The page and the pictures; beside JSON nothing else goes to stdout."""
+    sections = build(runs)
+    stream = sys.stderr if options.json else sys.stdout
+    if not options.json:
+        for each in runs:
+            say(f"{each.name}: to step {each.last_step}", sys.stdout)
+    if options.out or not options.json:
+        write_whole(_out(options), render(runs, sections, refresh))
+        say(f"report: {_out(options)}", stream)
+    for path in write_pngs(sections, Path(options.png)) if options.png else ():
+        say(f"picture: {path}", stream)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _out(options: argparse.Namespace) -> Path:
+    return Path(options.out or OUT)
+
+
+def say_error(who: str, error: Exception) -> None:
+    """An error's lines on stderr."""
+    first, *others = error.args if isinstance(error, ReportError) else [str(error)]
+    for line in (f"{who}: {first}", *others):
+        say(str(line), sys.stderr)
+
+
+def say(line: str, stream: TextIO) -> None:
+    """One line, with what neither a terminal nor its encoding can show replaced."""
+    encoding = stream.encoding or "utf-8"
+    print(one_line(line).encode(encoding, "replace").decode(encoding), file=stream, flush=True)

@@ -62,8 +62,15 @@ def _header(runs: list[Run], sections: list[Section]) -> str:
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs compared"
     return (
         f'<header><p class="eyebrow">entropo report</p><h1>{text(title)}</h1>'
-        f'<ul class="legend" aria-label="Runs">{chips}</ul><nav aria-label="Sections">{links}</nav></header>'
+        f'<ul class="legend" aria-label="Runs">{chips}</ul>{_started(runs)}'
+        f'<nav aria-label="Sections">{links}</nav></header>'
     )
+
+
+def _started(runs: list[Run]) -> str:
+    """What each run said at its start."""
+    lines = [(run.name, run.about.line) for run in runs if run.about.line]
+    return "".join(f'<p class="started"><b>{text(name)}</b> {text(line)}</p>' for name, line in lines)
 
 
 def _findings(found: list[Finding]) -> str:

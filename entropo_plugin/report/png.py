@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from entropo_plugin.report.attempts import ReportError
 from entropo_plugin.report.figure import Curve, Panel, Section
+from entropo_plugin.report.files import ReportError
+from entropo_plugin.report.output import replaceable
 from entropo_plugin.report.scale import padded
+from entropo_plugin.report.tags import one_line
 
 PALETTE = ("#1f5fbf", "#cf4a0c", "#12805c", "#8b3fb0", "#a17300", "#c0266d", "#0b7f93", "#5b6470")
 STYLES: dict[str, dict[str, Any]] = {
@@ -51,7 +53,7 @@ def _write(pyplot: Any, section: Section, path: Path) -> Path:
         for column, panel in enumerate(row):
             _panel(picture.add_subplot(grid[place, column] if panel.half else grid[place, :]), panel)
     picture.suptitle(_plain(section.title), fontsize=13, fontweight="bold")
-    picture.savefig(path, dpi=140)
+    picture.savefig(replaceable(path), dpi=140)
     pyplot.close(picture)
     return path
 
@@ -96,4 +98,4 @@ def _colour(run: int) -> str:
 
 def _plain(label: str) -> str:
     """Text that matplotlib takes literally: no formulas, no hidden legend entries."""
-    return label.replace("$", r"\$").lstrip("_")
+    return one_line(label).replace("$", r"\$").lstrip("_")

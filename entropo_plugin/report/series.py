@@ -54,11 +54,16 @@ class Summary:
 
 def series(steps: ArrayLike, values: ArrayLike) -> Series:
     """Sort by step; where a step occurs twice, its last value stands; values that are not finite are left out."""
-    at, found = np.asarray(steps, dtype=np.int64), np.asarray(values, dtype=np.float64)
-    keep = np.isfinite(found)
-    at, found = at[keep][::-1], found[keep][::-1]
-    unique, first = np.unique(at, return_index=True)
-    return Series(unique, found[first])
+    return split(steps, values)[0]
+
+
+def split(steps: ArrayLike, values: ArrayLike) -> tuple[Series, NDArray[np.int64]]:
+    """The finite values as a series, and the steps at which the value is not finite; a step's last value stands."""
+    logged, numbers = np.asarray(steps, dtype=np.int64)[::-1], np.asarray(values, dtype=np.float64)[::-1]
+    unique, last = np.unique(logged, return_index=True)
+    numbers = numbers[last]
+    finite = np.isfinite(numbers)
+    return Series(unique[finite], numbers[finite]), unique[~finite]
 
 
 def summarise(data: Series) -> Summary:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 
 from entropo_plugin.report.figure import Band, Curve, Panel
 from entropo_plugin.report.scale import Scale, number, padded, power_ticks, tick_text, ticks, whole_ticks
+from entropo_plugin.report.tags import text as clean
 
 COLOURS = 8
 
@@ -61,9 +61,9 @@ def draw(panel: Panel, size: Size, ident: str) -> str:
     parts = [
         f'<svg class="chart {size.name}" viewBox="0 0 {size.width} {at.height}" role="img" tabindex="0" '
         f'aria-labelledby="{ident}-t {ident}-d" data-x="{x.low!r},{x.high!r},{x.start},{x.end},{int(x.log)}" '
-        f'data-y="{y.low!r},{y.high!r},{y.start},{y.end}" data-name="{escape(panel.x_label)}">',
-        f'<title id="{ident}-t">{escape(panel.title)}</title>',
-        f'<desc id="{ident}-d">{escape(describe(panel))}</desc>',
+        f'data-y="{y.low!r},{y.high!r},{y.start},{y.end}" data-name="{clean(panel.x_label)}">',
+        f'<title id="{ident}-t">{clean(panel.title)}</title>',
+        f'<desc id="{ident}-d">{clean(describe(panel))}</desc>',
         *axes(at),
         *(band(each, at) for each in panel.bands),
         *(curve(each, at) for each in panel.curves),
@@ -98,7 +98,7 @@ def axes(at: Frame) -> list[str]:
         parts.append(f'<text class="tick mid" x="{place}" y="{foot + 19}">{text}</text>')
     parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{foot}" y2="{foot}"/>')
     parts.append(
-        f'<text class="name mid" x="{(left + right) / 2}" y="{at.height - 5}">{escape(at.panel.x_label)}</text>'
+        f'<text class="name mid" x="{(left + right) / 2}" y="{at.height - 5}">{clean(at.panel.x_label)}</text>'
     )
     return parts
 
@@ -135,7 +135,7 @@ def curve(each: Curve, at: Frame) -> str:
     """A line, a stair or a cloud; its label rides along for the read-out."""
     points = _points(each.x, each.y, at)
     colour = f"c{each.colour % COLOURS}" + (" second" if each.colour >= COLOURS else "")
-    label = f' data-label="{escape(each.label)}"' if each.label else ""
+    label = f' data-label="{clean(each.label)}"' if each.label else ""
     parts = []
     if each.style != "dots":
         parts.append(f'<path class="line {each.style} {colour}"{label} d="{_line(points, each.style)}"/>')

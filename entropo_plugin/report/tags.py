@@ -10,11 +10,17 @@ from html import escape
 UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
+BREAKS = re.compile("[\\t\\n\\r]+")
 
 
 def text(value: str) -> str:
     """Text as HTML: escaped, and what cannot be printed replaced by the replacement character."""
     return escape(UNPRINTABLE.sub("\ufffd", value))
+
+
+def one_line(value: str) -> str:
+    """Text for a terminal or a picture: what cannot be printed is replaced, and what would begin a new line."""
+    return UNPRINTABLE.sub("\ufffd", BREAKS.sub(" ", value))
 
 
 def paragraphs(lines: Sequence[str], kind: str) -> str:

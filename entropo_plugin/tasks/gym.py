@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from entropo_plugin.config import ConfigError
+from entropo_plugin.fields import ConfigError
 
 ASK = "\nThink first if you like, then give the final answer alone between <answer> and </answer>."
 # composite is a mixture of others; the other two compare with tuples, which JSON turns into lists

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import transfer_queue as tq
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "hosts" / "verl"))
 
 from driver_step import driver, one_step, sampled
 
@@ -52,13 +52,13 @@ def seconds(repeats):
     """Processor time of our part of each step."""
     trainer, _ = made(True)
     trainer.watch.clock = time.process_time
-    take = trainer.heard.take
+    take = trainer.cache.take
 
     def timed(*args):
         with trainer.watch:
             take(*args)
 
-    trainer.heard.take = timed
+    trainer.cache.take = timed
     return [one_step(trainer)["entropo/monitor/seconds"] for _ in range(repeats)]
 
 

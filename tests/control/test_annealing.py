@@ -52,3 +52,38 @@ def test_the_published_penalty_has_a_dead_zone_that_the_smooth_ones_lack():
     assert slope("abs", 1.0, 0.7, 1e-6) > 0 > slope("abs", 1.0, 0.7, -1e-6)
     for kind in ("k2", "k3"):
         assert slope(kind, 1.0, 0.7, 1e-6) < 0
+
+
+def test_the_published_penalty_overshoots_its_dead_zone_rather_than_staying_in_it():
+    """A = .5 < beta = 1, SGD .1 from pi_old: the first step has no penalty, the later ones jump across 0."""
+    logp, one, seen = torch.zeros(1, 1).double().requires_grad_(), torch.ones(1, 1).double(), []
+    for _ in range(4):
+        loss = kl_cov(logp, one * 0, one * 0.5, one, one.bool(), beta=1.0, kind="abs").sum()
+        (gradient,) = torch.autograd.grad(loss, logp)
+        logp = (logp - 0.1 * gradient).detach().requires_grad_()
+        seen.append(logp.item())
+    assert seen == pytest.approx([0.05, 0.003, -0.047, 0.100], abs=6e-4)
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_the_gap_of_a_fixed_bonus_grows_with_the_number_of_tokens(tokens):
+    """T independent tokens of 32, each worth 0 to 1: T times one token's gap, at most alpha T log |V|."""
+    alpha = 0.3
+    p = (VALUES / alpha).softmax(0)
+    values, chances = VALUES, p
+    for _ in range(tokens - 1):
+        values = (values[:, None] + VALUES).flatten()
+        chances = (chances[:, None] * p).flatten()
+    gap = float(tokens - (chances * values).sum())
+    assert gap == pytest.approx(tokens * 0.249995, abs=1e-5) and gap <= alpha * tokens * math.log(32)
+
+
+def test_a_fixed_bonus_has_an_equilibrium_with_the_reward():
+    """Natural policy gradient reaches p ~ exp(Q / alpha) from more entropy and from less."""
+    p = (VALUES / 0.1).softmax(0)
+    for start in (torch.zeros(32).double(), 20 * VALUES):
+        z = start
+        for _ in range(500):
+            z = z + 0.5 * (VALUES - 0.1 * z.log_softmax(0))
+        q = z.softmax(0)
+        assert float(-(q * q.log()).sum()) == pytest.approx(float(-(p * p.log()).sum()), abs=1e-9)

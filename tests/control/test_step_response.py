@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from entropo_plugin.config import Gains, Target
-from entropo_plugin.control import Controller, Options
-from entropo_plugin.objectives import adapo, bound_beta, neutral_beta, repo_neutral
+from entropo_plugin.control import Coefficient, ControlLoop, Gains, Options, Target, TargetTracker
+from entropo_plugin.objectives import PullMemory, adapo, entropy_pull, neutral_step, repo_neutral
 
 REWARD = torch.linspace(-1, 1, 8).double()
 
@@ -26,13 +25,16 @@ class Bandit:
         self.z += rate * p * (advantage - (p * advantage).sum())
 
 
-def run(control, steps=600):
-    bandit, seen = Bandit(), []
-    for _ in range(steps):
+def run(coefficient, target, steps=600):
+    """Entropies of a run in which the coefficient is REPO's beta."""
+    bandit, seen, control = Bandit(), [], ControlLoop({"beta": coefficient}, target)
+    for step in range(steps):
         *_, entropy, level = bandit.look()
         seen.append(entropy)
-        bandit.step(REWARD - control.coefficient * level)
-        control.step(entropy)
+        bandit.step(REWARD - control.value("beta") * level)
+        control.observe(entropy, 1)
+        control.updated = True
+        control.end_step(step)
     return seen
 
 
@@ -48,7 +50,8 @@ LAWS = {
 @pytest.mark.parametrize("target", [0.9, 1.95])
 def test_entropy_settles_at_its_target(law, target):
     initial, low, high, options = LAWS[law]
-    seen = run(Controller(law, initial, low, high, Target(kind="value", value=target), options))
+    coefficient = Coefficient("beta", law, initial, low, high, options=options)
+    seen = run(coefficient, Target(kind="value", value=target))
     assert 1.3 < seen[0] < 1.7
     last = torch.tensor(seen[-200:])
     assert float(last.mean()) == pytest.approx(target, abs=0.06)
@@ -56,23 +59,27 @@ def test_entropy_settles_at_its_target(law, target):
 
 
 def test_without_control_entropy_is_lost():
-    assert run(Controller("fixed", 0.0, 0.0, 1.0, Target()))[-1] < 0.2
+    assert run(Coefficient("beta"), Target())[-1] < 0.2
 
 
 @pytest.mark.parametrize("target", [0.9, 1.95])
 def test_the_neutral_law_follows_a_ramp_from_sampled_tokens(target):
     settings = Target(kind="value", value=target, schedule="linear", steps=150)
-    control, bandit, draw = Controller("neutral", 0.0, 0.0, 1.0, settings), Bandit(), torch.Generator().manual_seed(0)
+    tracker, bandit, draw = TargetTracker(settings), Bandit(), torch.Generator().manual_seed(0)
+    memory = PullMemory()
     for _ in range(500):
         logp, p, entropy, level = bandit.look()
-        move = control.step(entropy)
+        wanted = tracker.observe(entropy)
         tokens = torch.multinomial(p, 512, replacement=True, generator=draw)[None]
         gain, old, held = REWARD[tokens], logp[tokens], torch.full((1, 512), entropy).double()
         gain, mask = gain - gain.mean(), torch.ones(1, 512)
-        beta = neutral_beta(gain, old, held, mask, move.following, 4.0)
-        bandit.step(repo_neutral(REWARD, level, bound_beta(beta, gain, old + held, mask, 4.0)))
+        stats = entropy_pull(old, held, gain, mask)
+        beta, _, memory = neutral_step(
+            stats, memory, entropy, wanted, tracker.at(entropy), authority=4.0, authority_down=4.0
+        )
+        bandit.step(repo_neutral(REWARD, level, beta))
     assert entropy == pytest.approx(target, abs=0.12)
-    assert abs(entropy - move.target) < 0.12
+    assert abs(entropy - wanted) < 0.12
 
 
 def test_a_higher_clip_leaves_more_entropy():

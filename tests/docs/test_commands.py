@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
@@ -70,9 +69,6 @@ def test_each_command_does_what_the_page_says(words, tmp_path, monkeypatch, caps
         "entropo launch": check_arguments,
         "entropo report --watch": check_arguments,
     }[kind(words)]
-    monkeypatch.setitem(
-        POLICY_LOSS_REGISTRY, "preserved", None
-    )  # docs/extending.md: a plugin of the reader's brings it
     check(words, capsys)
 
 
@@ -154,7 +150,6 @@ def check_arguments(words, capsys):
         pytest.param(page, line, code, id=f"{page.relative_to(ROOT)}:{line}")
         for page in PAGES
         for line, code in fenced(page, "python")
-        if page.name != "extending.md"  # test_examples.py runs it, and takes its registration back
     ],
 )
 def test_each_python_block_runs(page, line, code, capsys):

@@ -1,4 +1,4 @@
-"""The worked example of docs/extending.md, by hand and in verl; the parts of docs/porting.md without any host."""
+"""The example of docs/extending.md is the package that tests/test_stranger.py builds; docs/porting.md runs alone."""
 
 import re
 import shutil
@@ -10,62 +10,68 @@ import pytest
 import torch
 
 import entropo_plugin
+from entropo_plugin.config import kind
+from entropo_plugin.control import Target
+from entropo_plugin.methods import Host, Tokens, registry
+from entropo_plugin.methods.active import coefficients
+from entropo_plugin.pipeline import prepare_batch
+from entropo_plugin.run import Run
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+STRANGER = Path(__file__).parents[1] / "stranger"
 
 
-@pytest.fixture
-def example():
-    from verl.trainer.ppo import core_algos
-
-    names: dict = {"__name__": "preserved"}
-    exec(compile(source(), PAGE.name, "exec"), names)
-    yield names
-    del core_algos.POLICY_LOSS_REGISTRY["preserved"]
-
-
-def source(page=PAGE):
-    (code,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.S | re.M)
+def source(page=PAGE, language="python"):
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.S | re.M)
     return code
 
 
-def test_it_has_at_most_sixty_lines():
-    assert len(source().splitlines()) <= 60
+@pytest.fixture
+def mine(monkeypatch):
+    """The class, and its settings beside all others, as an installed package would bring them."""
+    names: dict = {"__name__": "stranger"}
+    exec(compile(source(), PAGE.name, "exec"), names)
+    monkeypatch.setattr(registry, "_known", registry.known() | {"mine": names["Mine"]})
+    return names["Mine"]
 
 
-def test_the_gradient_is_kept_outside_the_clip_with_the_stated_size(example):
-    """Ratios 0.5, 1, 1.5 for A = 2 and A = -2: d loss / d log p is -r A, or -keep * edge * A where PPO has none."""
-    ratio = torch.tensor([[0.5, 1.0, 1.5]]).repeat(2, 1)
-    logp = ratio.log().requires_grad_()
-    advantage = torch.tensor([[2.0], [-2.0]]).expand(2, 3)
-    example["preserved"](logp, torch.zeros(2, 3), advantage, torch.ones(2, 3)).sum().backward()
-    wanted = torch.tensor([[-1.0, -2.0, -2 * 1.28], [2 * 0.5 * 0.8, 2.0, 3.0]])
-    torch.testing.assert_close(logp.grad, wanted)
+def test_the_page_shows_the_package_that_is_built_and_trained_with():
+    assert source() == (STRANGER / "stranger.py").read_text()
+    assert source(language="toml") in (STRANGER / "pyproject.toml").read_text()
 
 
-def test_padding_has_no_part_in_it(example):
-    logp = torch.tensor([[-1.0, float("nan")]], requires_grad=True)
-    advantage = torch.tensor([[1.0, float("nan")]])
-    loss = example["preserved"](logp, torch.full((1, 2), -1.0), advantage, torch.tensor([[1, 0]]))
-    loss.sum().backward()
-    assert loss.tolist() == [[-1.0, 0.0]] and logp.grad.tolist() == [[-1.0, 0.0]]
+def test_a_method_is_a_file_of_less_than_forty_lines():
+    assert len(source().splitlines()) < 40
 
 
-def test_verl_finds_it_and_normalises_it_as_its_own(example):
-    from verl.trainer.ppo.core_algos import get_policy_loss_fn
-    from verl.workers.config import FSDPActorConfig
-
-    config = FSDPActorConfig(strategy="fsdp2", rollout_n=2, use_dynamic_bsz=True)
-    config.global_batch_info.update(dp_size=1, batch_num_tokens=8, global_batch_size=2)
-    inputs = torch.full((2, 2), -1.0), torch.full((2, 2), -1.0), torch.ones(2, 2), torch.ones(2, 2)
-    loss, metrics = get_policy_loss_fn("preserved")(*inputs, config=config)
-    assert float(loss) == -0.5 and metrics == {}  # 4 of the mini-batch's 8 tokens, -1 each
-
-
-ALONE = ("__init__.py", "config.py", "contradictions.py", "fields.py", "objectives", "control", "monitor")
+def test_it_damps_likely_tokens_of_right_answers_only(mine):
+    """A = 2, strength .1: 2 (1 - .1 p) for p = .9 and .1; A = -2 stays; what stands in the padding does not matter."""
+    settings = kind()(methods=("mine",))
+    run = Run([mine(settings, Host())], settings)
+    logp = torch.tensor([[0.9, 0.1, 0.5], [0.9, 0.1, 0.5]]).log()
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    advantage = torch.tensor([[2.0, 2.0, 0.0], [-2.0, -2.0, -2.0]])
+    prepared = prepare_batch(run, Tokens(logp, mask, logp, advantage))
+    torch.testing.assert_close(prepared.advantage, torch.tensor([[1.82, 1.98, 0.0], [-2.0, -2.0, -2.0]]))
+    assert prepared.metrics["entropo/shift"] == pytest.approx((0.18 + 0.02) / 5)
 
 
-def test_three_folders_and_four_files_run_without_any_host(tmp_path):
+def test_its_strength_follows_the_entropy(mine):
+    settings = kind()(methods=("mine",), target=Target(kind="value", value=1.0))
+    run = Run([mine(settings, Host())], settings)
+    moved = []
+    for step, entropy in enumerate((0.9, 0.8, 1.1), 1):
+        run.loop.observe(entropy, 1)
+        run.loop.updated = True
+        moved.append(run.end_step(step)["entropo/strength_next"])
+    assert moved == pytest.approx([0.15, 0.2, 0.15])
+    assert coefficients(run.methods)["strength"].label == "damping of likely tokens"
+
+
+ALONE = ("__init__.py", "fields.py", "metric_names.py", "objectives", "control", "monitor")
+
+
+def test_three_folders_and_three_files_run_without_any_host(tmp_path):
     """None in sys.modules makes an import fail, wherever it stands."""
     installed, copy = Path(entropo_plugin.__file__).parent, tmp_path / "entropo_plugin"
     copy.mkdir()
@@ -78,3 +84,9 @@ def test_three_folders_and_four_files_run_without_any_host(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(copy)) and "without control" in done.stdout
+
+
+def test_the_page_names_what_can_be_copied_alone():
+    (said,) = re.findall(r"copy them with(.*?);", PAGE.with_name("porting.md").read_text(), re.S)
+    files = [name for name in ALONE if name.endswith(".py")]
+    assert re.findall(r"`entropo_plugin/(\w+\.py)`", said) == files

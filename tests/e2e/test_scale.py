@@ -1,5 +1,7 @@
 """verl on several ranks and several Ray nodes: ``make scale``, some minutes."""
 
+import html
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +18,7 @@ SIZE = ["actor_rollout_ref.rollout.name=hf", "ray_kwargs.ray_init.num_cpus=8"]
 # a rank's share of the rollout batch, and of a mini-batch, must be whole micro-batches
 SMALL = ["actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=32"]
 SMALL += ["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8"]
-COVARIANCE = ["entropo.covariance=kl_cov", "entropo.kl_cov.ratio=0.05"]
+COVARIANCE = ["entropo.methods=[kl_cov]", "entropo.kl_cov.ratio=0.05"]
 
 
 def check_all(lines, steps):
@@ -133,3 +135,32 @@ def test_three_hundred_steps_in_flat_memory(made, tmp_path):
     assert used[300] - used[50] < 0.1
     assert len(lines) == 301 and all(1e-4 <= abs(data["entropo/zeta"]) <= 0.05 for data in lines)
     assert all(0 <= data["entropo/entropy/token_mean"] < 4 for data in lines)
+
+
+# What each method of the second wave needs beside its name, and a metric that shows that it acts in the first step.
+WAVE = {
+    "top_entropy": ([], "entropo/selection/dropped"),
+    "entropy_range": (["entropo.entropy_range.low=0", "entropo.entropy_range.high=0.1"], "entropo/shift"),
+    "quantile_baseline": ([], "entropo/advantage/abs_mean"),
+    "negative_reinforce": ([], "entropo/advantage/abs_mean"),
+    "unlikely_positive": ([], "actor/grad_norm"),
+    "ce_gppo": ([], "actor/grad_norm"),
+    "entropy_advantage": ([], "entropo/shift"),
+    "stare": (["entropo.target.kind=value", "entropo.target.value=5"], "entropo/shift"),
+    "entropic": (["entropo.entropic.probability=0.5"], "entropo/entropic_share"),
+    "entropy_bonus": (["entropo.entropy_coeff.law=skywork", "entropo.target.kind=value", "entropo.target.value=5"], ""),
+    "repo_anchored": ([], "entropo/anchor"),
+}
+
+
+@pytest.mark.parametrize("method", WAVE)
+def test_every_method_of_the_second_wave_trains_on_real_verl(method, verl, capsys, tmp_path):
+    more, acts = WAVE[method]
+    first, second = (line["data"] for line in verl(f"+entropo={method}", *SIZE[:1], *more, steps=2))
+    assert first["entropo/tokens/nonfinite_share"] == second["entropo/tokens/nonfinite_share"] == 0
+    assert not acts or first[acts] > 0
+    assert method != "entropy_bonus" or second["entropo/entropy_coeff"] == 0.005
+    described = json.loads((tmp_path / "run" / "metrics.run.json").read_text())
+    assert cli.main(["report", str(tmp_path / "run" / "metrics.jsonl"), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert all(html.escape(each["label"]) in page for each in described["coefficients"].values())

@@ -39,7 +39,7 @@ def faults(first: list[dict], second: list[dict], state: dict[str, Any], steps: 
         state: what the killed run's checkpoint held.
         steps: the last step of the resumed run.
     """
-    saved, zeta = state["step"], state["controllers"]["zeta"]
+    saved, zeta = state["step"], state["coefficients"]["zeta"]
     wanted = list(range(saved + 1, steps + 1))
     found = [] if [line["step"] for line in second] == wanted else ["the resumed steps are not each there once"]
     if zeta["steps"] != saved:
@@ -57,8 +57,8 @@ def faults(first: list[dict], second: list[dict], state: dict[str, Any], steps: 
             for name in expected
             if logged.get(step, expected).get(name, expected[name]) != expected[name]
         ]
-        if step == saved and zeta["coefficient"] != following:
-            found.append(f"the state of step {saved} holds {zeta['coefficient']}, not {following}")
+        if step == saved and zeta["value"] != following:
+            found.append(f"the state of step {saved} holds {zeta['value']}, not {following}")
         coefficient = following
     return found
 

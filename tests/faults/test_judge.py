@@ -25,9 +25,9 @@ def trajectory(saved, logged):
         lines.append(line(step, zeta, following))
         zeta = following
         if step == saved:
-            about = {"coefficient": zeta, "steps": saved}
+            about = {"value": zeta, "steps": saved}
             last = {"entropy": entropy, "step": step, "predicted": None}
-            state = {"step": saved, "controllers": {"zeta": about}, "changes": {"last": last}}
+            state = {"step": saved, "coefficients": {"zeta": about}, "changes": {"last": last}}
     return lines[:logged], lines[saved:], state
 
 
@@ -47,17 +47,17 @@ def test_kills_in_a_row_count_each_step_once():
     lines = judge.counted(lines, attempt, again)
     assert [each["step"] for each in lines] == [1, 2, 3, 4, 5]
     assert judge.faults(lines, second[2:], again, steps=7) == []
-    again["controllers"]["zeta"]["steps"] = 6
+    again["coefficients"]["zeta"]["steps"] = 6
     assert judge.faults(lines, second[2:], again, steps=7)[0].startswith("the controller counted 6 steps")
 
 
 def test_each_fault_is_said():
     first, second, state = trajectory(4, 4)
     assert judge.faults(first, second[1:], state, 7)[0] == "the resumed steps are not each there once"
-    state["controllers"]["zeta"]["steps"] = 5
+    state["coefficients"]["zeta"]["steps"] = 5
     assert judge.faults(first, second, state, 7) == ["the controller counted 5 steps, the checkpoint is of step 4"]
     first, second, state = trajectory(4, 4)
-    state["controllers"]["zeta"]["coefficient"] = 0.5
+    state["coefficients"]["zeta"]["value"] = 0.5
     assert "the state of step 4 holds 0.5" in judge.faults(first, second, state, 7)[0]
     first, second, state = trajectory(4, 4)
     second[0]["data"]["entropo/zeta"] *= 2

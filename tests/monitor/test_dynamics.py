@@ -188,7 +188,7 @@ def test_tracker_worked_by_hand():
             "entropo/dynamics/measured_change": -0.3,
             "entropo/dynamics/pairs": 3.0,
             "entropo/dynamics/correlation": 1.0,
-            "entropo/dynamics/slope": 0.1,
+            "entropo/dynamics/slope_in_loop": 0.1,
         }
     )
 
@@ -206,6 +206,62 @@ def test_the_slope_of_a_real_descent_is_its_learning_rate():
     assert found["entropo/dynamics/pairs"] == 39
     assert found["entropo/dynamics/slope"] == pytest.approx(rate, rel=0.05)
     assert found["entropo/dynamics/correlation"] > 0.999
+
+
+def closed_loop(seed: int, steps: int = 400, gain: float = 2.4) -> dict[str, float]:
+    """A controller answers to the measured entropy, noise included; the true slope is ``gain``."""
+    make = torch.Generator().manual_seed(seed)
+    noise = 0.05 * torch.randn(steps, generator=make, dtype=torch.float64)
+    batch = torch.randn(steps, generator=make, dtype=torch.float64)
+    tracker, entropy, drift = ChangeTracker(), 1.0, 0.0
+    for step in range(steps):
+        measured = entropy + float(noise[step])
+        drift = 0.95 * drift + 0.003 * float(batch[step])
+        predicted = drift + 0.05 * (1.0 - measured)
+        found = tracker.observe(step, measured, predicted)
+        entropy += gain * predicted
+    return found
+
+
+def test_the_slope_under_control_is_free_of_the_noise_that_steers():
+    """Least squares reads 5.5 to 6.9 where the truth is 2.4."""
+    runs = [closed_loop(seed) for seed in range(8)]
+    assert all(run["entropo/dynamics/slope_in_loop"] > 5.4 for run in runs)
+    slopes = [run["entropo/dynamics/slope"] for run in runs]
+    assert sum(slopes) / 8 == pytest.approx(2.4, abs=0.2)
+    assert all(1.5 < slope < 3.5 for slope in slopes)
+
+
+def test_without_a_memory_in_the_predictions_there_is_no_slope():
+    make, tracker = torch.Generator().manual_seed(0), ChangeTracker()
+    for step in range(100):
+        found = tracker.observe(step, 1.0, float(torch.randn(1, generator=make)))
+    assert "entropo/dynamics/slope" not in found
+    assert found["entropo/dynamics/slope_in_loop"] == 0.0
+
+
+def test_a_log_prob_of_minus_infinity_changes_nothing_and_stays_in_the_mean(step):
+    """Row 0's second token: p A L = 0 in both cases, over 9 tokens; a NaN leaves 8."""
+    found = {}
+    for value in (-math.inf, -1e4, NAN):
+        logp = step.old_log_probs.clone()
+        logp[0, 1] = value
+        found[value] = dynamics_metrics(replace(step, old_log_probs=logp))["entropo/dynamics/predicted"]
+        cost = step_cost(step.advantages, logp, step.entropy, step.mask)
+        assert found[value] == pytest.approx(-float(cost), rel=1e-12)
+        assert token_change(logp[0, 1].double(), torch.tensor(0.5), torch.tensor(1.0)).isfinite() == (value == value)
+    assert found[-math.inf] == found[-1e4]
+    whole = dynamics_metrics(step)["entropo/dynamics/predicted"]
+    assert found[-math.inf] == pytest.approx(whole + math.exp(-2) * (-2 + 0.5) / 9)
+    assert list(found.values())[2] == pytest.approx(found[-math.inf] * 9 / 8)
+
+
+def test_the_top_share_is_counted_in_whole_numbers():
+    """0.2 % of 1,500 tokens are 3, whatever .002 is in binary."""
+    logp, advantage = torch.full((1, 1500), -1.0), torch.ones(1, 1500)
+    entropy = torch.full((1, 1500), 2.0)
+    tokens = StepTokens(logp < 0, logp, logp, torch.tensor([1500]), ["a"], entropy=entropy, advantages=advantage)
+    assert dynamics_metrics(tokens)["entropo/dynamics/top_share"] == pytest.approx(3 / 1500)
 
 
 @pytest.mark.parametrize("entropy", [None, NAN])

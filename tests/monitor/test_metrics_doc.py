@@ -1,14 +1,18 @@
-"""docs/metrics.md and the code name the same metrics."""
+"""docs/metrics.md, metric_names.py and the code name the same metrics."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
+import entropo_plugin
+from entropo_plugin.metric_names import METRICS, at_bound, clip, coefficient, decile, next_value, pass_at
 from entropo_plugin.monitor import (
     ChangeTracker,
     RewardLaw,
+    Sampled,
     StepTokens,
     dynamics_metrics,
     precision_report,
@@ -16,7 +20,7 @@ from entropo_plugin.monitor import (
 )
 
 DOC = Path(__file__).parents[2] / "docs" / "metrics.md"
-OURS = r"entropo/(tokens|entropy|logp|advantage|cov|diversity|pass_at|dynamics|law|precision|mismatch)/"
+OURS = r"entropo/(tokens|entropy|logp|advantage|cov|diversity|kept|pass_at|dynamics|law|precision|mismatch)/"
 REDUCTIONS = ("min", "max", "sum", "total", "avg")
 
 
@@ -43,7 +47,8 @@ def full_step() -> StepTokens:
 def produced() -> set[str]:
     tokens, tracker, law = full_step(), ChangeTracker(), RewardLaw()
     found = step_metrics(tokens) | dynamics_metrics(tokens) | precision_report(tokens, logits="bfloat16").metrics
-    for step, (entropy, score) in enumerate([(1.0, 0.1), (0.7, 0.2), (0.6, 0.4), (0.3, 0.5)]):
+    found |= step_metrics(tokens, sampled=Sampled())
+    for step, (entropy, score) in enumerate([(1.0, 0.1), (0.7, 0.2), (0.6, 0.4), (0.3, 0.5), (0.2, 0.6), (0.1, 0.6)]):
         found |= tracker.observe(step, entropy, -entropy)
         law.add(entropy, score)
     return {family(name) for name in found | law.metrics()}
@@ -83,3 +88,30 @@ def test_names_and_reductions_agree():
 
 def test_all_names_of_the_code_carry_the_prefix():
     assert all(re.match(OURS, name) for name in produced())
+
+
+def test_the_document_gives_the_names_units_and_meanings_of_metric_names():
+    written = {name: row for row in rows() for name in re.findall(r"`(entropo/[^`]+)`", row[0])}
+    for name, metric in METRICS.items():
+        assert written[name][1].replace("\\|", "|") == metric.meaning, name
+        assert written[name][2] == metric.unit, name
+        assert metric.unit and metric.meaning
+
+
+def test_every_metric_of_the_monitor_has_a_name_there():
+    assert produced() <= set(METRICS)
+    assert {clip("SIDE"), "entropo/target", "entropo/skipped", "entropo/monitor/seconds"} <= set(METRICS)
+
+
+def test_families_of_names():
+    assert decile(10) == "entropo/entropy/decile_10" and pass_at(8) == "entropo/pass_at/8"
+    assert clip("dual") == "entropo/clip/dual" and coefficient("zeta") == "entropo/zeta"
+    assert next_value("zeta") == "entropo/zeta_next" and at_bound("zeta") == "entropo/zeta_at_bound"
+
+
+@pytest.mark.parametrize("room", ["monitor", "hosts/verl/metrics"])
+def test_no_other_module_spells_a_metrics_name(room):
+    for path in (Path(entropo_plugin.__file__).parent / room).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = node.value if isinstance(node, ast.Constant) else None
+            assert not (isinstance(text, str) and text.startswith("entropo/")), (path.name, text)

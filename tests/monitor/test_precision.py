@@ -59,9 +59,30 @@ def test_mismatch_worked_by_hand(step):
 
 
 def test_the_clip_bounds_are_the_losss_own(step):
-    found = mismatch_metrics(with_ratios(step, [1.25, 1.3, 0.75]), clip_low=0.3, clip_high=0.28)
+    found = mismatch_metrics(with_ratios(step, [1.25, 1.3, 0.75]), clip=(0.3, 0.28))
     assert found["entropo/mismatch/clip_high_share"] == 1 / 9
     assert found["entropo/mismatch/clip_low_share"] == 0
+
+
+def test_a_loss_that_clips_no_ratio_has_no_clip_shares(step):
+    found = mismatch_metrics(with_ratios(step, [1.25, 1.3, 0.75]), clip=None)
+    assert not [name for name in found if "clip" in name] and len(found) == 5
+
+
+def test_a_token_that_the_trainer_thinks_impossible_counts_as_one_of_ten_thousand_nats(step):
+    """Row 3's first token: d is clamped to -20 in both cases; where both sides say -inf it is 0; a NaN leaves."""
+    found = {}
+    for value in (-math.inf, -1e4, NAN):
+        logp = step.old_log_probs.clone()
+        logp[3, 0] = value
+        found[value] = mismatch_metrics(replace(step, old_log_probs=logp, rollout_log_probs=step.old_log_probs))
+    assert found[-math.inf] == found[-1e4]
+    assert found[-math.inf]["entropo/mismatch/abs_mean"] == pytest.approx(20 / 9)
+    assert list(found.values())[2]["entropo/mismatch/abs_max"] == 0
+    logp = step.old_log_probs.clone()
+    logp[3, 0] = -math.inf
+    both = mismatch_metrics(replace(step, old_log_probs=logp, rollout_log_probs=logp))
+    assert both["entropo/mismatch/abs_max"] == 0
 
 
 def test_no_mismatch_is_zero(step):
@@ -130,3 +151,18 @@ def test_rounded_entropies_are_noticed_although_nobody_named_a_dtype(step):
     rounded = replace(step, entropy=fine(step).entropy.bfloat16().float())
     assert f"Set {KEY}=true" in precision_report(rounded).warning
     assert "ignores it" in precision_report(rounded, chunked=True).warning
+
+
+def test_the_warning_promises_what_remains_with_the_key(step):
+    """.074 nats rms in bf16; .036 remain in fp32, because the logits are bf16 still."""
+    warning = precision_report(fine(step), logits="bfloat16").warning
+    assert "off by about 0.074 nats rms" in warning and "In fp32 about 0.036 remain" in warning
+
+
+def test_off_policy_tokens_on_the_grid_by_chance_are_no_rounding(step):
+    """Half of the entropies on the bf16 grid: a share of .5 is not the 1.000 that rounding leaves."""
+    half = fine(step).entropy.clone()
+    half[3] = half[3].bfloat16().float()
+    report = precision_report(replace(step, entropy=half))
+    assert 0.3 < report.metrics["entropo/precision/entropy_bf16_share"] < 0.6
+    assert report.warning is None

@@ -57,3 +57,8 @@ def test_state_survives_json_bit_for_bit(points, cut):
     for x, y in points[cut:]:
         resumed.add(x, y)
     assert resumed.state_dict() == through(points).state_dict()
+
+
+@pytest.mark.parametrize("point", [(1.0, float("nan")), (float("nan"), 1.0), (1e26, 1.0), (1.0, -float("inf"))])
+def test_a_point_that_is_no_number_is_passed_over(point):
+    assert through([(1.0, 2.0), point]).n == 1

@@ -82,7 +82,7 @@ def test_covariance_golden_vector():
 
 def test_quantiles_lie_between_order_statistics():
     values = torch.tensor([4.0, 1.0, 2.0, 8.0], dtype=torch.float64)
-    found = quantiles(values, {"q50": 0.5, "q10": 0.1, "q95": 0.95}, "x/")
+    found = quantiles(values, {"x/q50": 0.5, "x/q10": 0.1, "x/q95": 0.95})
     assert found == pytest.approx({"x/q50": 3.0, "x/q10": 1.3, "x/q95": 7.4})
 
 

@@ -1,6 +1,7 @@
 """REPO's shaping and the covariance methods' choice on any batch: hostile log-probs, NaN outside the mask."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -8,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropo_plugin.objectives import (
-    bound_beta,
+    PullMemory,
     covariance,
+    entropy_pull,
     kl_penalty,
-    neutral_beta,
+    neutral_step,
     quantile_band,
-    repo_d,
+    repo_d_beta,
     repo_neutral,
     repo_r,
     select_band,
@@ -56,9 +58,11 @@ def test_repo_d_and_the_neutral_law_ignore_what_lies_outside_the_mask(batch, zet
     clean = [each.masked_fill(~mask, 0.0) for each in (advantage, logp, entropy)]
     cost = step_cost(advantage, logp, entropy, mask)
     assert torch.equal(cost, step_cost(*clean, mask))
-    assert repo_d(advantage, level, cost, zeta)[mask].isfinite().all()
-    beta = bound_beta(neutral_beta(advantage, logp, entropy, mask, 0.1, 2.0), advantage, level, mask, 0.5)
-    assert beta.isfinite() and abs(float(beta)) <= 2.0
+    assert repo_neutral(advantage, level, repo_d_beta(float(cost), zeta))[mask].isfinite().all()
+    stats = entropy_pull(logp, entropy, advantage, mask)
+    assert stats == entropy_pull(clean[1], clean[2], clean[0], mask)
+    beta = neutral_step(stats, PullMemory(), 1.0, 1.0, 1.1, authority=0.5, authority_down=0.5).beta
+    assert math.isfinite(beta)
     shaped = repo_neutral(advantage, level, beta)[mask]
     moved, size = (shaped - advantage[mask]).abs().sum(), advantage[mask].abs().sum()
     assert shaped.isfinite().all() and moved <= 0.5 * size + 1e-9
@@ -89,7 +93,7 @@ def test_a_choice_is_a_quota_of_readable_response_tokens_whatever_their_order(ba
         band = select_band(cov, mask[at], ratio, hashed, *quantile_band(cov, 0.2, 0.9))
         found.append((top[at.argsort()], band[at.argsort()]))
     readable = mask & logp.isfinite()
-    wanted = math.floor(ratio * int(mask.sum()))
+    wanted = math.floor(Fraction(repr(ratio)) * int(mask.sum()))
     top, band = found[0]
     assert torch.equal(top, found[1][0]) and torch.equal(band, found[1][1])
     assert int(top.sum()) == min(wanted, int(readable.sum())) and int(band.sum()) <= wanted

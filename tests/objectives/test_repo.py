@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from entropo_plugin.objectives import (
-    bound_beta,
     drop_small,
-    neutral_beta,
-    repo_d,
+    entropy_pull,
+    repo_anchored,
+    repo_d_beta,
+    repo_matched,
     repo_neutral,
     repo_r,
     stand_in,
@@ -34,7 +35,6 @@ def test_repo_r_at_three_nats():
 def test_zeta_zero_is_the_identity():
     advantage = torch.tensor([[1.5, -0.5, 0.0, 2.0, -3.0, 1.0]], dtype=torch.float64)
     assert torch.equal(repo_r(advantage, stand_in(LOGP), 0.0), advantage)
-    assert torch.equal(repo_d(advantage, stand_in(LOGP), torch.tensor(1.0), 0.0), advantage)
 
 
 @pytest.mark.parametrize("zeta", [0.05, -0.05, 0.3])
@@ -60,40 +60,59 @@ def test_step_cost_literal_and_padding():
     assert float(step_cost(advantage, logp, entropy, torch.zeros(1, 2))) == 0.0
 
 
-def test_neutral_beta_literal():
-    logp = torch.tensor([[math.log(0.5), math.log(0.25), math.nan]], dtype=torch.float64)
-    entropy = torch.tensor([[1.0, 1.0, 0.0]], dtype=torch.float64)
-    advantage, mask = torch.tensor([[1.0, -1.0, 9.0]], dtype=torch.float64), torch.tensor([[1, 1, 0]])
-    a, b = 1 - math.log(2), 1 - math.log(4)
-    cost, restoring = (0.5 * a - 0.25 * b) / 2, (0.5 * a * a + 0.25 * b * b) / 2
-    for pull in (0.0, 0.05, -0.3):
-        beta = neutral_beta(advantage, logp, entropy, mask, pull, 100.0)
-        assert float(beta) == pytest.approx((cost + pull) / restoring, rel=1e-12)
-    assert float(neutral_beta(advantage, logp, entropy, mask, 50.0, 2.0)) == 2.0
-    assert float(neutral_beta(advantage, logp, entropy, mask, -50.0, 2.0)) == -2.0
-    assert float(neutral_beta(advantage, logp, entropy, torch.zeros(1, 3), 1.0, 2.0)) == 0.0
-
-
 def test_neutral_advantage_costs_nothing():
     torch.manual_seed(0)
     logp, entropy, advantage = -torch.rand(4, 6).double() * 3, torch.rand(4, 6).double(), torch.randn(4, 6).double()
     mask = torch.ones(4, 6)
-    beta = neutral_beta(advantage, logp, entropy, mask, 0.0, 100.0)
+    stats = entropy_pull(logp, entropy, advantage, mask)
+    beta = stats.pull / stats.restoring
     shaped = repo_neutral(advantage, stand_in(logp, entropy), beta)
     assert abs(float(step_cost(shaped, logp, entropy, mask))) < 1e-15
 
 
-def test_the_correction_stays_within_its_share_of_the_advantage():
-    advantage, level = torch.tensor([[1.0, -3.0, math.nan]]), torch.tensor([[2.0, -2.0, math.nan]])
-    mask = torch.tensor([[1, 1, 0]])
-    bound = [float(bound_beta(torch.tensor(b), advantage, level, mask, 0.5)) for b in (9.0, -9.0, 0.25)]
-    assert bound == [0.5, -0.5, 0.25]
-    assert float(bound_beta(torch.tensor(9.0), advantage * 0, level, mask, 0.5)) == 0.0
-
-
-def test_repo_d_subtracts_the_level():
-    assert repo_d(torch.tensor([[1.0]]), torch.tensor([[-2.0]]), torch.tensor(0.5), 3.0).tolist() == [[4.0]]
+def test_the_general_form_subtracts_the_level():
+    assert repo_neutral(torch.tensor([[1.0]]), torch.tensor([[-2.0]]), 1.5).tolist() == [[4.0]]
 
 
 def test_drop_small():
     assert drop_small(torch.tensor([[0.005, -0.02, 0.01]]), 0.01)[0].tolist() == pytest.approx([0.0, -0.02, 0.01])
+
+
+def test_repo_d_beta_has_the_sign_of_zeta():
+    assert [repo_d_beta(pull, zeta) for pull in (0.2, -0.2) for zeta in (3.0, -3.0)] == pytest.approx(
+        [0.6, -0.6, 0.6, -0.6]
+    )
+
+
+def test_matched_form_is_repo_r_within_its_clamps():
+    level = stand_in(torch.tensor([[-0.1, -1.0, -3.0]]), torch.tensor([[0.5, 0.5, 0.5]])).double()
+    for sign in (1.0, -2.0, 0.0):
+        advantage = torch.full((1, 3), sign).double()
+        torch.testing.assert_close(repo_matched(advantage, level, 0.3), repo_r(advantage, level, 0.3))
+    assert repo_matched(torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0, 2.0]]), 3.0).tolist() == [[-5.0, -7.0]]
+
+
+def test_anchored_literal_and_padding():
+    advantage, mask = torch.tensor([[1.0, -1.0, 5.0]]), torch.tensor([[1, 1, 0]])
+    logp, ref = torch.tensor([[-1.0, -2.0, math.nan]]), torch.tensor([[-1.5, -1.0, math.nan]])
+    assert repo_anchored(advantage, logp, ref, 0.2, mask)[0].tolist() == pytest.approx([0.9, -0.8, 5.0])
+    assert repo_anchored(advantage, logp, ref, 0.2, mask, centre=True)[0].tolist() == pytest.approx([0.85, -0.85, 5.0])
+    assert torch.equal(repo_anchored(advantage, logp, ref, 0.0, mask), advantage)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("centre", [False, True])
+def test_anchored_advantage_carries_the_gradient_of_kl(seed, centre):
+    """Tabular, in expectation over the policy's own tokens: E[A' grad log p] = -b grad KL(p || p0), by differences."""
+    draw = torch.Generator().manual_seed(seed)
+    z, z0 = torch.randn(7, generator=draw).double(), torch.randn(7, generator=draw).double()
+    at, step, b = z.clone().requires_grad_(), 1e-6, 0.3
+    logp, ref = at.log_softmax(0), z0.log_softmax(0)
+    shaped = repo_anchored(torch.zeros(1, 7).double(), logp[None], ref[None], b, torch.ones(1, 7), centre)[0]
+    ((logp.detach().exp() * shaped * logp).sum()).backward()
+
+    def kl(logits):
+        return (logits.softmax(0) * (logits.log_softmax(0) - ref)).sum()
+
+    found = [-b * float(kl(z + step * e) - kl(z - step * e)) / (2 * step) for e in torch.eye(7).double()]
+    assert at.grad.tolist() == pytest.approx(found, abs=5e-9)

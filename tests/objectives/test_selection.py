@@ -20,7 +20,7 @@ from entropo_plugin.objectives import (
     selection_metrics,
     token_keys,
 )
-from entropo_plugin.objectives.selection import STRIDE, _splitmix
+from entropo_plugin.objectives.selection import STRIDE, _splitmix, quota
 
 OLD = torch.tensor([[-0.1, -2, -0.05, -3], [-0.2, -4, -0.01, -9]])
 LOGP = torch.tensor([[-0.12, -1.8, -0.05, -3.3], [-0.2, -4.5, -0.02, -9]])
@@ -185,3 +185,16 @@ def test_groups_of_eight_reach_no_positive_token_below_two_fifths_of_a_nat():
     advantage = torch.tensor([7 / math.sqrt(8)] + [-1 / math.sqrt(8)] * 7)[:, None]
     ceilings = [positive_ceiling(torch.full((8, 1), -x), advantage, torch.ones(8, 1)) for x in (0.40, 0.41)]
     assert ceilings == pytest.approx([0.98995, 1.0147], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "tokens", "chosen"),
+    [(0.29, 100, 29), (0.57, 100, 57), (0.07, 100, 7), (2e-4, 5000, 1), (0.1, 9, 0), (1.0, 7, 7), (1e-05, 100000, 1)],
+)
+def test_the_quota_is_that_of_the_ratio_as_written(ratio, tokens, chosen):
+    assert quota(torch.ones(1, tokens), ratio) == chosen
+
+
+def test_a_quantiles_rank_is_that_of_the_share_as_written():
+    """.07 of 100 values is the seventh, although .07 * 100 is a little above 7 in binary."""
+    assert quantile_band(torch.arange(1.0, 101.0)[None], 0.07, 0.29) == (7.0, 29.0)

@@ -96,6 +96,18 @@ def test_charts_are_named_described_and_well_formed():
         assert [each.text for each in root.iter("text")][-1] == "step"
 
 
+def test_no_mark_that_turns_writing_reaches_a_picture():
+    names = [f"a{mark}b" for mark in "\u061c\u200e\u200f\u202a\u202e\u2066\u2069\x1b\x9b"]
+    for name in names:
+        root = ElementTree.fromstring(
+            draw(Panel(name, name, name, [Curve(name, [1.0, 2.0], [1.0, 2.0], 0)]), WIDE, "e")
+        )
+        assert root.find("title").text == "a\ufffdb"
+        assert root.find("desc").text == "a\ufffdb against a\ufffdb. a\ufffdb: from 1 to 2."
+        assert root.get("data-name") == "a\ufffdb"
+        assert [each.get("data-label") for each in root.iter("path") if each.get("data-label")] == ["a\ufffdb"]
+
+
 def test_a_curve_is_where_its_numbers_are():
     panel = Panel("t", "x", "y", [Curve("a", [0.0, 10.0], [0.0, 1.0], 0)], y_limits=(0.0, 1.0))
     root = ElementTree.fromstring(draw(panel, WIDE, "e"))

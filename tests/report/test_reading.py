@@ -5,8 +5,8 @@ import struct
 
 import pytest
 
-from entropo_plugin.report.attempts import ReportError
-from entropo_plugin.report.runs import log_files, read_runs
+from entropo_plugin.report.files import ReportError
+from entropo_plugin.report.runs import read_runs
 from entropo_plugin.report.tokens import read_tokens
 
 ENTROPY = "entropo/entropy/token_mean"
@@ -199,4 +199,3 @@ def test_tokens_of_steps_that_were_trained_anew_are_shown_once(log):
     side_file(first, step_3=3.0, step_5=5.0, step_6=6.0, step_7=7.0)
     side_file(second, step_5=1.0, step_6=2.0)
     assert [token.token for token in one(first.parent).tokens] == ["try-1 3", "try-2 6", "try-2 5"]
-    assert [path.name for path in log_files(first.parent)] == ["try-1.jsonl", "try-2.jsonl"]

@@ -5,6 +5,7 @@ patches/ proposes each of these to verl.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 from collections.abc import Callable, MutableMapping
@@ -86,3 +87,26 @@ def fix_separate_async(module: ModuleType) -> None:
     """verl 0.9.1, trainer_separate_async.py:181: ``logger.info(..., flush=True)`` ends runs without hybrid replicas."""
     if "flush=True" in inspect.getsource(module) and not isinstance(module.logger, WithoutFlush):
         module.logger = WithoutFlush(module.logger, {})  # type: ignore[attr-defined]
+
+
+def has_value_head() -> bool:
+    """Whether this TRL has the class that verl 0.9.1 changes wherever TRL is installed."""
+    for name in ("trl.experimental.ppo", "trl"):
+        try:
+            if hasattr(importlib.import_module(name), "AutoModelForCausalLMWithValueHead"):
+                return True
+        except ImportError:
+            continue
+    return False
+
+
+def fix_value_head(module: ModuleType) -> None:
+    """verl 0.9.1, models/transformers/monkey_patch.py:352: beside a TRL without that class every actor ends at once."""
+    available = module.is_trl_available
+    if not hasattr(available, "asks_for_the_class"):
+
+        def asking() -> bool:
+            return available() and has_value_head()
+
+        asking.asks_for_the_class = True  # type: ignore[attr-defined]
+        module.is_trl_available = asking  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ LEAD = (
     "measured since the start. Dashed: the predictions added up, at one learning rate fitted to the whole run."
 )
 PREDICTED = "entropo/dynamics/predicted"
-REMEDY = "Log it with +entropo=monitor and entropo.monitor.every=1."
+REMEDY = "Log it with +entropo=monitor."
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from entropo_plugin.report.figure import Section
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.sections.metrics import (
-    COEFFICIENTS,
+    coefficients,
     entropy_of,
     score_of,
     training_pass,
+    turned,
     validation_of,
     validation_pass,
 )
@@ -31,30 +32,40 @@ OTHERS = {
 
 def comparison_section(runs: list[Run]) -> Section:
     """One table for each kind of metric that any run has."""
-    labels: dict[str, list[tuple[str, Series]]] = {}
+    labels: dict[str, list[list[str]]] = {}
     for run in runs:
+        lost = [run.metrics.get(name) for name in run.broken if turned(run, name) is not None]
         for label, data in measures(run).items():
-            labels.setdefault(label, []).append((run.name, data))
-    rows = [_row(label, name, data) for label, found in labels.items() for name, data in found]
+            finite = all(data is not other for other in lost)
+            labels.setdefault(label, []).append(_row(label, run.name, data, finite))
+    rows = [row for same in labels.values() for row in same]
     return Section("comparison", "The runs in figures", LEAD, body=table("Start, end and area", HEADS, rows))
 
 
 def measures(run: Run) -> dict[str, Series]:
     """Every series of a run that is worth a row, by its name and unit."""
-    found: dict[str, Series | None] = {"entropy (nats per token)": entropy_of(run), "training reward": score_of(run)}
-    found |= {f"validation {source}": data for source, data in validation_of(run).items()}
+    rows: dict[str, Series | None] = {"entropy (nats per token)": entropy_of(run), "training reward": score_of(run)}
+    rows |= {f"validation {source}": data for source, data in validation_of(run).items()}
     for passes, where in ((training_pass(run), "training"), (validation_pass(run), "validation")):
         if passes:
-            found[f"{where} pass@{max(passes)}"] = passes[max(passes)]
-    found |= {what: run.metrics.get(f"entropo/{name}") for name, what in COEFFICIENTS.items()}
-    found |= {label: run.metrics.get(name) for name, label in OTHERS.items()}
-    return {label: data for label, data in found.items() if data is not None and len(data)}
+            rows[f"{where} pass@{max(passes)}"] = passes[max(passes)]
+    for stem, what in coefficients(run).items():
+        label = stem if what.label == stem else f"{what.label} ({stem})"
+        rows.setdefault(label, run.metrics.get(f"entropo/{stem}"))
+    rows |= {label: run.metrics.get(name) for name, label in OTHERS.items()}
+    return {label: data for label, data in rows.items() if data is not None and len(data)}
 
 
-def _row(label: str, name: str, data: Series) -> list[str]:
+def _row(label: str, name: str, data: Series, finite: bool) -> list[str]:
+    """Figures of the finite values; of a metric that is not finite at its end there is no end."""
     got = summarise(data)
     change = number(got.end - got.start)
-    figures = [number(got.start), number(got.end), change if change.startswith("\u2212") else f"+{change}"]
+    ends = (
+        [number(got.end), change if change.startswith("\u2212") else f"+{change}"]
+        if finite
+        else ["not finite", "\u2013"]
+    )
+    figures = [number(got.start), *ends]
     return [f"{label}, {name}", *figures, number(got.low), number(got.high), *_whole(got.area, got.points, data)]
 
 

@@ -1,7 +1,8 @@
-"""Reward against entropy, and the law R = -a exp(H) + b fitted to it (EM, arXiv 2505.22617, equation 6)."""
+"""Reward against entropy, and the law R = -a exp(H) + b fitted to it (arXiv 2505.22617, equation 6)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,17 @@ from numpy.typing import NDArray
 from entropo_plugin.report.figure import Curve, Panel, Section, floats
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import number
-from entropo_plugin.report.sections.metrics import COEFFICIENTS, entropy_of, lacking, score_of, validation_of
+from entropo_plugin.report.sections.metrics import (
+    ENTROPY,
+    SCORES,
+    VERL_ENTROPY,
+    controlled,
+    entropy_of,
+    lacking,
+    score_of,
+    turned,
+    validation_of,
+)
 from entropo_plugin.report.series import Series, together
 from entropo_plugin.report.tags import table
 
@@ -23,6 +34,9 @@ LEAD = (
 )
 LEAST_VALIDATIONS = 5
 BLOCKS = 40
+NEEDED = (ENTROPY, VERL_ENTROPY, *SCORES)
+# nats; the logarithm of the largest vocabularies is 13
+LARGEST_ENTROPY = 100.0
 
 Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -39,9 +53,10 @@ def law_section(runs: list[Run]) -> Section:
             continue
         have.append(run)
         fit = fit_law(zip(floats(pairs[0]), floats(pairs[1]), strict=True))
-        curves += _curves(run.name, pairs, fit, colour)
-        rows.append(_row(run.name, fit))
-        section.remarks.append(f"{run.name}, {what}: {_verdict(run, fit)}")
+        cloud = Cloud(run.name, pairs, fit, controlled(run), any(turned(run, name) is not None for name in NEEDED))
+        curves += _curves(cloud, colour)
+        rows.append(_row(cloud))
+        section.remarks.append(f"{run.name}, {what}: {_verdict(cloud)}")
     if curves:
         section.panels.append(Panel("Reward against entropy", "entropy (nats per token)", "score", curves))
     section.missing.extend(lacking(runs, have, "steps with both an entropy and a score", "It takes at least two."))
@@ -75,8 +90,10 @@ def pairs_of(run: Run) -> tuple[Pairs, str]:
 
 
 def _values(entropy: Series, score: Series) -> Pairs:
+    """Both at the steps that they share; an entropy that no vocabulary can have is passed over."""
     _, (first, second) = together(entropy, score)
-    return first, second
+    possible = first < LARGEST_ENTROPY
+    return first[possible], second[possible]
 
 
 def blocked(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
@@ -87,25 +104,68 @@ def blocked(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values)))
 
 
-def _curves(name: str, pairs: Pairs, fit: LawFit, colour: int) -> list[Curve]:
-    found = [Curve(name, floats(pairs[0]), floats(pairs[1]), colour, "dots")]
+@dataclass(frozen=True)
+class Cloud:
+    """One run's pairs and what may be said of their fit.
+
+    Attributes:
+        pairs: entropies and scores as they are drawn.
+        fit: the law through them.
+        steered: whether something acts on the run's entropy.
+        broken: whether entropy or score is not finite at the end.
+    """
+
+    name: str
+    pairs: Pairs
+    fit: LawFit
+    steered: bool
+    broken: bool
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether a score that was reached lies above the ceiling."""
+        ceiling = self.fit.ceiling
+        return ceiling is not None and float(self.pairs[1].max()) > ceiling + 1e-9 * max(1.0, abs(ceiling))
+
+    @property
+    def forecasts(self) -> bool:
+        """Whether its ceiling may be shown."""
+        return self.believed and not self.steered
+
+    @property
+    def believed(self) -> bool:
+        """Whether the fit describes the run."""
+        return self.fit.trusted and not self.overtaken and not self.broken
+
+
+def _curves(cloud: Cloud, colour: int) -> list[Curve]:
+    (entropy, score), fit = cloud.pairs, cloud.fit
+    curves = [Curve(cloud.name, floats(entropy), floats(score), colour, "dots")]
     if fit.a is not None and fit.b is not None:
-        at = np.linspace(0.0 if fit.trusted else float(pairs[0].min()), float(pairs[0].max()), 60)
-        label = f"{name}: fit" + ("" if fit.trusted else ", not to be trusted")
-        found.append(Curve(label, floats(at), floats(fit.b - fit.a * np.exp(at)), colour, "dashed"))
-    return found
+        at = np.linspace(0.0 if cloud.forecasts else float(entropy.min()), float(entropy.max()), 60)
+        label = f"{cloud.name}: fit" + ("" if cloud.believed else ", not to be trusted")
+        curves.append(Curve(label, floats(at), floats(fit.b - fit.a * np.exp(at)), colour, "dashed"))
+    return curves
 
 
-def _row(name: str, fit: LawFit) -> list[str]:
-    known = fit.trusted and fit.low is not None and fit.high is not None
+def _row(cloud: Cloud) -> list[str]:
+    fit = cloud.fit
+    known = cloud.forecasts and fit.low is not None and fit.high is not None
     figures = [fit.a, fit.b, fit.r_squared, fit.ceiling if known else None]
     interval = f"{number(fit.low)} to {number(fit.high)}" if known else "\u2013"  # type: ignore[arg-type]
-    return [name, *("\u2013" if each is None else number(each) for each in figures), interval, str(fit.points)]
+    return [cloud.name, *("\u2013" if each is None else number(each) for each in figures), interval, str(fit.points)]
 
 
-def _verdict(run: Run, fit: LawFit) -> str:
+def _verdict(cloud: Cloud) -> str:
     """Whether to trust the fit; a controlled run's fit forecasts nothing, however good it is."""
-    if fit.trusted and any(f"entropo/{name}" in run.metrics for name in COEFFICIENTS):
+    fit = cloud.fit
+    if fit.trusted and cloud.broken:
+        return "Don't trust this fit: entropy or score is not finite at the end."
+    if fit.trusted and cloud.overtaken:
+        best = number(float(cloud.pairs[1].max()))
+        ceiling = number(fit.ceiling or 0.0)
+        return f"Don't trust this fit: its ceiling, {ceiling}, lies below a score of {best} that was reached."
+    if fit.trusted and cloud.steered:
         return (
             f"R\u00b2 = {fit.r_squared:.2f}. Entropy was controlled: the fit describes the run, and forecasts nothing."
         )

@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import re
 
+from entropo_plugin.report.description import Coefficient
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.series import Series
 
 ENTROPY = "entropo/entropy/token_mean"
 VERL_ENTROPY = "actor/entropy"
+TRL_ENTROPY = "entropy"
 TARGET = "entropo/target"
-# The coefficients that controllers move, and what they are.
-COEFFICIENTS = {
-    "zeta": "REPO's zeta",
-    "pull": "neutral REPO's pull",
-    "clip_high": "ADAPO's upper clip",
-    "ratio": "Clip-Cov's ratio",
-    "beta": "KL-Cov's beta",
-}
+# A metric that is logged with one of these beside it is a coefficient that something moves.
+NEXT, AT_BOUND = "_next", "_at_bound"
 SCORES = ("critic/score/mean", "critic/rewards/mean")
-TRAINING_PASS = re.compile(r"entropo/pass(?:_at/|@)(\d+)")
-VALIDATION_MEAN = re.compile(r"val-core/(.+)/mean@(\d+)")
-VALIDATION_BEST = re.compile(r"val-(?:core|aux)/(.+)/best@(\d+)/mean")
+TRAINING_PASS = re.compile(r"entropo/pass(?:_at/|@)([1-9][0-9]{0,6})")
+VALIDATION_MEAN = re.compile(r"val-core/(.+)/mean@([1-9][0-9]{0,6})")
+VALIDATION_BEST = re.compile(r"val-(?:core|aux)/(.+)/best@([1-9][0-9]{0,6})/mean")
+
+
+def coefficients(run: Run) -> dict[str, Coefficient]:
+    """What the run moves, by the metric's name without ``entropo/``.
+
+    First what the run's own description names, in its order; then every metric that is logged with its next value or
+    with a flag for its bound.
+    """
+    said = dict(run.about.coefficients)
+    for metric in sorted(run.metrics):
+        for suffix in (NEXT, AT_BOUND):
+            if metric.startswith("entropo/") and metric.endswith(suffix):
+                stem = metric.removeprefix("entropo/").removesuffix(suffix)
+                said.setdefault(stem, Coefficient(stem))
+    return {stem: what for stem, what in said.items() if f"entropo/{stem}" != TARGET}
+
+
+def controlled(run: Run) -> bool:
+    """Whether something acts on the run's entropy: it logs a coefficient or a target."""
+    return TARGET in run.metrics or any(f"entropo/{stem}" in run.metrics for stem in coefficients(run))
 
 
 def entropy_of(run: Run) -> Series | None:
-    """Token-mean entropy, nats per token: ours, or verl's where ours is missing."""
-    found = run.first_of(ENTROPY, VERL_ENTROPY)
+    """Token-mean entropy, nats per token: ours, or the host's where ours is missing."""
+    found = run.first_of(ENTROPY, VERL_ENTROPY, TRL_ENTROPY)
     return found[1] if found else None
 
 
@@ -56,6 +72,20 @@ def validation_pass(run: Run) -> dict[int, Series]:
     if source in means and found:
         found[1] = means[source]
     return dict(sorted(found.items()))
+
+
+def turned(run: Run, name: str) -> int | None:
+    """The step from which on a metric is not finite to the end of what was logged; None where its last value is."""
+    broken, finite = run.broken.get(name), run.metrics.get(name)
+    last = finite.last_step if finite is not None and len(finite) else None
+    if broken is None or (last is not None and broken[-1] < last):
+        return None
+    return int(broken[0] if last is None else broken[broken > last][0])
+
+
+def is_pass(name: str) -> bool:
+    """Whether a metric is a pass@k."""
+    return any(pattern.fullmatch(name) for pattern in (TRAINING_PASS, VALIDATION_MEAN, VALIDATION_BEST))
 
 
 def _matches(run: Run, pattern: re.Pattern[str]) -> list[tuple[str, re.Match[str]]]:

@@ -15,7 +15,10 @@ LEAD = (
     "pass@k is the chance that at least one of k responses is right. When pass@1 rises and pass@k at large k does not, "
     "training sharpens what the policy could do already; when large k falls, diversity is being spent."
 )
-REMEDY = "Log it with +entropo=monitor, or validate with several responses: actor_rollout_ref.rollout.val_kwargs.n=8."
+REMEDY = (
+    "Log it with +entropo=monitor, or validate with several responses: actor_rollout_ref.rollout.val_kwargs.n=8 and "
+    "actor_rollout_ref.rollout.val_kwargs.do_sample=true."
+)
 
 Passes = Callable[[Run], dict[int, Series]]
 

@@ -24,10 +24,10 @@ def quantile_section(runs: list[Run]) -> Section:
     have = [run for run in runs if all(len(run.metrics.get(_name(level), ())) for level in LEVELS)]
     missing = lacking(runs, have, "entropo/entropy/q05 to q95", REMEDY)
     section = Section("quantiles", "Entropy of the tokens", LEAD, missing=missing)
-    top = max((_top(run) for run in have), default=0.0)
+    limits = _limits(have)
     for colour, run in enumerate(runs):
         if run in have:
-            section.panels.append(_panel(run, colour, top, half=len(have) > 1))
+            section.panels.append(_panel(run, colour, limits, half=len(have) > 1))
     return section
 
 
@@ -44,16 +44,23 @@ def _shown(run: Run) -> tuple[list[float], list[list[float]]]:
     return floats(steps[pick]), [floats(each.values[pick]) for each in smoothed]
 
 
-def _top(run: Run) -> float:
-    mean = run.first_of(ENTROPY)
-    return max([*_shown(run)[1][-1], *((smooth(mean[1]) or mean[1]).values if mean else ())], default=0.0)
+def _limits(runs: list[Run]) -> tuple[float, float]:
+    """From 0 to the largest value that any of the panels shows; from below 0 where a log claims that."""
+    values = [0.0]
+    for run in runs:
+        mean = run.first_of(ENTROPY)
+        median = run.metrics[_name("q50")]
+        values += [value for column in _shown(run)[1] for value in column]
+        values += floats((smooth(median) or median).values)
+        values += floats((smooth(mean[1]) or mean[1]).values) if mean else []
+    return min(values), max(values)
 
 
-def _panel(run: Run, colour: int, top: float, half: bool) -> Panel:
+def _panel(run: Run, colour: int, limits: tuple[float, float], half: bool) -> Panel:
     steps, (q05, q25, q50, q75, q95) = _shown(run)
     bands = [Band(steps, q05, q95, colour), Band(steps, q25, q75, colour, strong=True)]
     median = run.metrics[_name("q50")]
     curves = [curve(f"{run.name}: median", smooth(median) or median, colour)]
     if mean := run.first_of(ENTROPY):
         curves.append(curve(f"{run.name}: mean", smooth(mean[1]) or mean[1], colour, "dashed"))
-    return Panel(run.name, "step", "entropy (nats)", curves, bands, zero=True, y_limits=(0.0, top), half=half)
+    return Panel(run.name, "step", "entropy (nats)", curves, bands, zero=True, y_limits=limits, half=half)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import tempfile
 from functools import partial
 from itertools import chain
 from types import SimpleNamespace
@@ -42,6 +43,8 @@ SMALL = [
     "actor_rollout_ref.rollout.n=4",
     "actor_rollout_ref.rollout.name=vllm",
     "actor_rollout_ref.rollout.calculate_log_probs=true",
+    # the run's description goes there
+    f"trainer.default_local_dir={tempfile.mkdtemp()}",
 ]
 
 

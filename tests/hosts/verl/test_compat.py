@@ -51,11 +51,11 @@ def test_our_registries_step_aside(kind):
     if kind == "estimator":
         estimators.register_estimators(core)
         found, other = core.ADV_ESTIMATOR_REGISTRY["repo_r"], core.ADV_ESTIMATOR_REGISTRY["repo_d"]
-        assert other is estimators.repo_base
+        assert other is estimators.base_advantage
     else:
         losses.register_losses(core)
         found, other = core.POLICY_LOSS_REGISTRY["adapo"], core.POLICY_LOSS_REGISTRY["entropo_kl_cov"]
-        assert other is losses.kl_cov_loss
+        assert other is losses.method_loss
     assert found.verls_own is verls and found(0, 0) == "verl's"
 
 
@@ -130,3 +130,21 @@ def test_a_refusal_ends_where_verl_feeds_the_estimator(monkeypatch):
         combinations.check_combination(config)
     monkeypatch.setattr(combinations, "fed_estimators", lambda: {"remax"})
     combinations.check_combination(config)
+
+
+@pytest.mark.parametrize(
+    ("installed", "has", "changes"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_verl_changes_trls_value_head_only_where_trl_has_one(installed, has, changes, monkeypatch):
+    module = SimpleNamespace(is_trl_available=lambda: installed)
+    monkeypatch.setattr(compat, "has_value_head", lambda: has)
+    compat.fix_value_head(module)
+    compat.fix_value_head(module)
+    assert module.is_trl_available() == changes
+
+
+def test_beside_the_trl_that_is_installed_verl_does_not_end():
+    """verl's module is patched right after its import, in every process that trains."""
+    import verl.models.transformers.monkey_patch as module
+
+    assert module.is_trl_available() == compat.has_value_head()

@@ -7,6 +7,8 @@ import harness
 import pytest
 import torch
 
+from entropo_plugin.hosts.verl.worker.loss import SELECTED
+
 ACTOR = harness.ACTOR
 MODES = ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]
 BETA, RATIO, BAND, ZETA = 3.0, 0.18, (0.3, 5.0), 0.05
@@ -128,7 +130,7 @@ def test_the_choice_is_the_one_by_hand_and_never_a_tools_or_a_padding_token(name
     rows = ROWS[kind]()
     training, metrics = train(name, rows, monkeypatch, estimator=ESTIMATOR[kind])
     batch = by_hand.tokens(rows, by_hand.leave_one_out(rows), policy().table.detach())
-    selected = training.field("entropo_selected")
+    selected = training.field(f"{SELECTED}{name}")
     places = {(key, int(n)) for key, row in selected.items() for n in row.nonzero()[:, 0]}
     count = sum(map(len, batch))
     assert places == chosen(name, batch) and metrics["entropo/selection/share"] == len(places) / count

@@ -9,6 +9,7 @@ import os
 import random
 from collections import Counter
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +18,17 @@ from omegaconf import OmegaConf
 from tensordict import NonTensorData, TensorDict
 from verl.workers.config import FSDPActorConfig, PolicyLossConfig
 
-from entropo_plugin.config import ESTIMATORS, LOSSES, TRAINER_MODES, ConfigError, Settings, parse
+from entropo_plugin.config import TRAINER_MODES, ConfigError, kind, parse
 from entropo_plugin.hosts.verl.driver import estimators
-from entropo_plugin.hosts.verl.driver.shaping import mini_batches, select_tokens, shape_advantages
-from entropo_plugin.hosts.verl.run import Run
+from entropo_plugin.hosts.verl.driver.tokens import mini_batches
+from entropo_plugin.hosts.verl.driver.trainer import EntropoTrainer
 from entropo_plugin.hosts.verl.startup import guard, plan
 from entropo_plugin.hosts.verl.startup.doctor import compose
-from entropo_plugin.hosts.verl.worker.loss import PAYLOAD, SELECTED, entropo_loss
+from entropo_plugin.hosts.verl.worker.loss import PAYLOAD, entropo_loss
+from entropo_plugin.methods import Tokens, registry
+from entropo_plugin.objectives import leave_one_out
+from entropo_plugin.pipeline import prepare_batch
+from entropo_plugin.run import Run
 
 CASES = int(os.environ.get("ENTROPO_FUZZ_CASES", "400"))
 SEED = int(os.environ.get("ENTROPO_FUZZ_SEED", "0"))
@@ -35,8 +40,8 @@ JUNK = [
     "\x00", "\ud800", [], [1, 2], {}, {"a": 1}, {1: 2}, {"zeta": {"high": 1}},
 ]  # fmt: skip
 VERL = {
-    "algorithm.adv_estimator": [*ESTIMATORS, "grpo", "gae", "rloo"],
-    f"{ACTOR}.policy_loss.loss_mode": [*LOSSES, "vanilla", "gspo", "clip_cov"],
+    "algorithm.adv_estimator": [*registry.estimators(), "grpo", "gae", "rloo"],
+    f"{ACTOR}.policy_loss.loss_mode": [*registry.losses(), "vanilla", "gspo", "clip_cov"],
     "trainer.v1.trainer_mode": [*TRAINER_MODES, "sync", "colocate_async"],
     "trainer.use_v1": [True, True, True, False],
     "trainer.critic_warmup": [0, 3],
@@ -57,19 +62,25 @@ VERL = {
     "critic.enable": [None, True, False],
     "actor_rollout_ref.rollout.name": ["hf", "vllm", "sglang"],
 }
-OFTEN = ["algorithm.adv_estimator", f"{ACTOR}.policy_loss.loss_mode"]
+STOCK = {
+    "algorithm.adv_estimator": ["grpo", "gae", "rloo"],
+    f"{ACTOR}.policy_loss.loss_mode": ["vanilla"] * 4 + ["gspo"],
+}
 
 
-def leaves(kind=Settings, path="entropo"):
+def leaves(group, path="entropo"):
     """Every setting of ours: its path and what its field knows."""
-    for name, item in kind.__dataclass_fields__.items():
+    for name, item in group.__dataclass_fields__.items():
         if "group" in item.metadata:
             yield from leaves(item.metadata["group"], f"{path}.{name}")
         else:
             yield f"{path}.{name}", item
 
 
-LEAVES = dict(leaves())
+LEAVES = dict(leaves(kind()))
+# the lists of methods are drawn apart
+LISTS = ("entropo.methods", "entropo.chosen")
+VALUES = {path: item for path, item in LEAVES.items() if path not in LISTS}
 
 
 def allowed(chance, item):
@@ -96,21 +107,43 @@ def misspelt(chance, path):
     return path[:place] + chance.choice(["", "x", ".", "_"]) + path[place + 1 :]
 
 
+def methods_of(chance):
+    """A value of ``entropo.methods``: mostly names that exist, now and then one twice, misspelt, or no list."""
+    names = chance.sample(sorted(registry.known()), chance.choice([0, 0, 1, 1, 1, 2, 3]))
+    if chance.random() < 0.03:
+        names = [*names, *names, "repo_x"][: chance.choice([2, 4, 9])]
+    return chance.choice(JUNK) if chance.random() < 0.02 else names
+
+
+def read_by(chance, names):
+    """Paths of settings that these methods read; one time in ten, of all methods."""
+    if not isinstance(names, list) or not names or chance.random() < 0.1:
+        return sorted(VALUES)
+    known = [registry.known()[name] for name in names if isinstance(name, str) and name in registry.known()]
+    groups = [f"entropo.{path}" for method in known for path in (method.reads or method.groups())]
+    root = [path for path in VALUES if path.split(".")[1] in ("idle_steps", "monitor", "resume")]
+    return sorted({*root, *(path for path in VALUES if any(path.startswith(group) for group in groups))})
+
+
 def case(chance):
     """One set of overrides: mostly sensible, now and then broken in type, range, name or combination."""
-    chosen = {path: chance.choice(VERL[path]) for path in OFTEN}
-    for path in chance.sample(sorted(LEAVES), chance.choice([0, 1, 2, 4, 8])):
-        chosen[path] = allowed(chance, LEAVES[path])
+    names = methods_of(chance)
+    # where methods are listed, doors to others are rare
+    usual = STOCK if names and chance.random() < 0.8 else VERL
+    chosen = {path: chance.choice(usual[path]) for path in STOCK} | {"entropo.methods": names}
+    paths = read_by(chance, names)
+    for path in chance.sample(paths, min(len(paths), chance.choice([0, 0, 1, 2, 4, 8]))):
+        chosen[path] = allowed(chance, VALUES[path])
     for path in chance.sample(sorted(VERL), chance.choice([0, 0, 1, 2])):
         chosen[path] = chance.choice(VERL[path])
-    if chance.random() < 0.3:
+    if chance.random() < 0.2:
         chosen[chance.choice(sorted(LEAVES))] = chance.choice(JUNK)
     if chance.random() < 0.1:
         chosen[chance.choice(sorted(VERL))] = chance.choice(JUNK)
     if chance.random() < 0.05:
         chosen[misspelt(chance, chance.choice(sorted(LEAVES)))] = chance.choice([1, "a"])
     if chance.random() < 0.05:
-        group = chance.choice(sorted(LEAVES)).rpartition(".")[0]
+        group = chance.choice(sorted(VALUES)).rpartition(".")[0]
         chosen[chance.choice([group, "entropo", "trainer.v1", f"{ACTOR}.policy_loss"])] = chance.choice(JUNK)
     return chosen
 
@@ -186,34 +219,42 @@ def forward(table, data):
     return {"log_probs": taken, "entropy": -(logp.exp() * logp).sum(-1)}
 
 
+KEYS = [f"p{row // 2}_{row % 2}_0" for row in range(4)]
+
+
+def driver_tokens(run, data, draw, number):
+    """The batch as the driver's part of the pipeline takes it, with base advantages on random rewards."""
+    fields = ("old_log_probs", "entropy", "response_mask")
+    logp, entropy, mask = (data[name].to_padded_tensor(0) for name in fields)
+    rewards, group = torch.randn(4, mask.shape[1], generator=draw) * mask, torch.tensor([0, 0, 1, 1])
+    owner = next((method for method in run.methods if method.estimator == method.host.estimator), None)
+    if owner is None:
+        advantage = leave_one_out(rewards.sum(-1), group)[:, None] * mask
+    else:
+        with estimators.batch(owner, KEYS):
+            advantage, _ = estimators.base_advantage(rewards, mask, index=np.array([key[:2] for key in KEYS]))
+    about = {"ref_log_prob": logp - 0.1, "reward": rewards.sum(-1), "group": group, "parts": mini_batches(4, 1, 2)}
+    return Tokens(logp, mask, logp, advantage, entropy, keys=KEYS, step=number, **about)
+
+
 def one_step(run, table, actor, number):
     """What the driver and one worker do in a global step, on the table's logits, with our own functions."""
     draw = torch.Generator().manual_seed(number)
     data = rollout(table, draw)
-    padded = {name: data[name].to_padded_tensor(0) for name in ("old_log_probs", "entropy", "response_mask")}
-    mask = padded["response_mask"].bool()
-    run.observe(float(padded["entropy"][mask].double().sum()), int(mask.sum()))
-    keys = [f"p{row // 2}_{row % 2}_0" for row in range(4)]
-    rewards = torch.randn(4, mask.shape[1], generator=draw) * mask
-    with estimators.batch(run.plan.settings.repo, keys):
-        padded["advantages"], _ = estimators.repo_base(rewards, mask, index=np.array([key[:2] for key in keys]))
-    if run.plan.selects:
-        parts = mini_batches(4, 1, 2) if run.plan.scope == "mini_batch" else None
-        chosen, _ = select_tokens(padded, keys, run, number, parts)
-        data[SELECTED] = nested(chosen[row, :r] for row, r in enumerate(RESPONSES))
-    metrics = {}
-    if run.plan.shapes_on_driver:
-        padded["advantages"] = shape_advantages(padded, run, metrics)
-    if run.plan.selects and run.plan.drops:
-        padded["advantages"] = padded["advantages"].masked_fill(chosen, 0.0)
-    data["advantages"] = nested(padded["advantages"][row, :r] for row, r in enumerate(RESPONSES))
-    data[PAYLOAD] = NonTensorData(run.payload())
+    tokens = driver_tokens(run, data, draw, number)
+    mask = tokens.mask.bool()
+    run.loop.observe(float(tokens.entropy[mask].double().sum()), int(mask.sum()))
+    prepared = prepare_batch(run, tokens)
+    shipped = EntropoTrainer._to_ship(SimpleNamespace(plan=SimpleNamespace(methods=run.methods)), prepared)
+    for name, padded in ({"advantages": tokens.advantage, "ref_log_prob": tokens.ref_log_prob} | shipped).items():
+        data[name] = nested(padded[row, :r] for row, r in enumerate(RESPONSES))
+    data[PAYLOAD] = NonTensorData(run.coefficients())
     moved = (table + 0.1).detach().requires_grad_()
-    loss, found = entropo_loss(config=actor, model_output=forward(moved, data), data=data)
+    loss, found = entropo_loss(config=actor, model_output=forward(moved, data), data=data, methods=run.methods)
     loss.backward()
     assert torch.isfinite(loss) and moved.grad.isfinite().all()
-    run.updated = True
-    metrics |= run.end_step(number, -0.1)
+    run.loop.updated = True
+    metrics = prepared.metrics | run.end_step(number, -0.1)
     shares = [each.aggregate() for name, each in found.items() if name.startswith("entropo/")]
     assert all(math.isfinite(value) for value in [*metrics.values(), *shares])
 
@@ -224,15 +265,16 @@ def trains(chosen, loss_mode):
     actor = FSDPActorConfig(
         strategy="fsdp2", rollout_n=1, ppo_micro_batch_size_per_gpu=1, ppo_mini_batch_size=4, policy_loss=loss
     )
-    table, run = torch.randn(WORDS, WORDS, generator=torch.Generator().manual_seed(0)), Run(chosen)
+    run = Run(chosen.methods, chosen.settings)
+    table = torch.randn(WORDS, WORDS, generator=torch.Generator().manual_seed(0))
     for number in (1, 2):
         one_step(run, table, actor, number)
         state = json.loads(json.dumps(run.state_dict(number), allow_nan=False))
-        run = Run(chosen)
+        run = Run(chosen.methods, chosen.settings)
         run.load_state_dict(state, "here", number)
         assert run.state_dict(number) == state
-        for each in run.controllers.values():
-            assert each.law in ("fixed", "annealed") or abs(each.coefficient) <= each.high
+        for each in run.loop.controllers.values():
+            assert not each.adapts or abs(each.value) <= each.about.high
 
 
 def outcome(config, overrides):
@@ -275,7 +317,7 @@ def test_every_configuration_trains_or_is_refused_by_name(base):
     assert found["trained"] > CASES // 5 and found["refused"] > CASES // 4
 
 
-@pytest.mark.parametrize("path", sorted(LEAVES))
+@pytest.mark.parametrize("path", sorted(VALUES))
 def test_junk_in_any_key_is_taken_or_refused_by_that_keys_path(path):
     for value in JUNK:
         node = value

@@ -1,3 +1,4 @@
+import importlib.util
 import logging
 import sys
 
@@ -29,6 +30,18 @@ def test_acts_once_after_the_import_and_at_once_if_already_imported(module):
     assert seen == [1]
     hooks.after_import(module, action)
     assert seen == [1, 1]
+
+
+def test_a_search_for_the_module_does_not_use_the_action_up(module):
+    seen = []
+
+    def action(found):
+        seen.append(found.value)
+
+    hooks.after_import(module, action)
+    assert importlib.util.find_spec(module) is not None and seen == []
+    __import__(module)
+    assert seen == [1]
 
 
 def test_a_failing_action_does_not_break_the_import_but_is_heard(module, caplog, monkeypatch):

@@ -6,6 +6,7 @@ from driver_step import END, driver, one_step, sampled
 from omegaconf import OmegaConf
 
 from entropo_plugin.hosts.verl.metrics import step as measure
+from entropo_plugin.hosts.verl.metrics.health import Alarms
 from entropo_plugin.hosts.verl.worker.clip_shares import actor_bounds
 
 
@@ -65,7 +66,7 @@ def test_measuring_fetches_and_writes_no_byte_beyond_verl(run, overrides):
     assert moved[0] == moved[1] and min(moved[0]) > 0
 
 
-def test_shaping_reads_what_was_heard_and_its_advantages_are_measured(run):
+def test_shaping_reads_the_cache_and_its_advantages_are_measured(run):
     trainer, queue = run(sampled(4, 6, 8), "+entropo=repo_d", "entropo.repo.zeta.initial=1")
     metrics = one_step(trainer)
     stock, other = run(sampled(4, 6, 8), "algorithm.adv_estimator=rloo", ours=False)
@@ -82,7 +83,7 @@ def test_repo_r_is_predicted_with_its_own_push(run):
     bare = one_step(plain)
     pushed, queue = run(rows, "+entropo=repo_r", "entropo.repo.zeta.initial=0.05")
     found = one_step(pushed)
-    assert "zeta" in pushed.actor_rollout_wg.updates[0]["entropo"]
+    assert pushed.actor_rollout_wg.updates[0]["entropo"] == {"repo_r": {"zeta": 0.05}}
     assert found["entropo/dynamics/predicted"] > bare["entropo/dynamics/predicted"]
     logp, entropy = by_hand(queue, "old_log_probs"), by_hand(queue, "entropy")
     advantage = by_hand(queue, "advantages")
@@ -113,13 +114,13 @@ def test_a_step_forgets_the_one_before(run):
     assert second["entropo/entropy/token_mean"] == pytest.approx(float(by_hand(queue, "entropy").mean()))
 
 
-def test_a_field_that_was_not_heard_is_fetched(run):
+def test_a_field_that_verl_did_not_move_is_fetched_once(run):
     trainer, queue = run(sampled(2, 4, 8))
     before = queue.fetched
-    rows = trainer.heard.rows(queue.batch, queue.batch.keys, "responses")
+    rows = trainer.cache.rows(queue.batch, queue.batch.keys, "responses")
     assert torch.equal(rows[0], queue.rows[queue.batch.keys[0]]["responses"])
     assert queue.fetched - before == sum(8 * len(row) for row in rows)
-    trainer.heard.rows(queue.batch, queue.batch.keys, "responses")
+    trainer.cache.rows(queue.batch, queue.batch.keys, "responses")
     assert queue.fetched - before == sum(8 * len(row) for row in rows)
 
 
@@ -127,7 +128,7 @@ def test_listening_ends_even_after_an_error(run):
     import transfer_queue as tq
 
     trainer, queue = run(sampled(2, 4, 8))
-    with pytest.raises(RuntimeError, match="gone"), trainer.heard.listening():
+    with pytest.raises(RuntimeError, match="gone"), trainer.cache.listening():
         raise RuntimeError("gone")
     assert tq.kv_batch_get == queue.kv_batch_get and tq.kv_batch_put == queue.kv_batch_put
 
@@ -138,6 +139,157 @@ def test_truncation_needs_the_limit_and_no_end_token(run):
     rows[keys[0]]["responses"][-1] = END
     trainer, _ = run(rows)
     assert one_step(trainer)["entropo/tokens/truncated_share"] == 0.75
+
+
+def test_a_context_that_is_full_cuts_as_well(run):
+    """Lengths 6, 5, 4 behind prompts of 2, 3, 4 tokens, max_model_len=8, max_response_length=8, no end token."""
+    rows = sampled(1, 3, 8, full=True)
+    for row, length in zip(rows.values(), (6, 5, 4), strict=True):
+        row |= {name: row[name][:length] for name in ("responses", "response_mask", "rm_scores", "rollout_log_probs")}
+    trainer, queue = run(rows, "actor_rollout_ref.rollout.max_model_len=8")
+    for tag in queue.batch.tags:
+        tag["seq_len"] = 8
+    assert one_step(trainer)["entropo/tokens/truncated_share"] == 1.0
+    unlimited, _ = run(rows)
+    assert one_step(unlimited)["entropo/tokens/truncated_share"] == 0.0
+
+
+@pytest.mark.parametrize(("engine", "limit"), [("vllm", 8), ("sglang", 7)])
+def test_the_context_limit_is_the_engines(engine, limit):
+    assert measure.context_limit(OmegaConf.create({"name": engine, "max_model_len": 8})) == limit
+    assert measure.context_limit(OmegaConf.create({"name": engine, "max_model_len": None})) is None
+
+
+def test_a_session_of_several_rows_is_one_response(run):
+    """verl copies the reward of a session to all of its rows."""
+    rows = sampled(1, 7, 4, full=True)
+    names = ["p0_0_0", "p0_0_1", "p0_0_2", "p0_0_3", "p0_1_0", "p0_2_0", "p0_3_0"]
+    rows = dict(zip(names, rows.values(), strict=True))
+    for name, row in rows.items():
+        row["rm_scores"][-1] = float(name.startswith("p0_0"))
+    trainer, _ = run(rows)
+    found = one_step(trainer)
+    assert found["entropo/diversity/group_size"] == found["entropo/diversity/distinct"] == 4
+    assert found["entropo/diversity/distinct_right"] == 1
+    assert (found["entropo/pass_at/1"], found["entropo/pass_at/2"]) == (0.25, 0.5)
+
+
+FILTER = ("algorithm.filter_groups.enable=true", "actor_rollout_ref.rollout.n=4")
+
+
+def kept():
+    """Two prompts of four responses, one and two of them right."""
+    rows = sampled(2, 4, 8)
+    for row, right in zip(rows.values(), (1, 0, 0, 0, 1, 1, 0, 0), strict=True):
+        row["rm_scores"][-1] = float(right)
+    return rows
+
+
+def filtered(trainer, counts, surplus=0):
+    """The step's sampling leaves in its metrics what verl's replay buffer leaves there."""
+    left = {"_dapo_filtered_reward_counts": counts, "training/filter_groups/evicted_samples": sum(counts.values())}
+    left |= {"training/filter_groups/discarded_surplus_samples": surplus} if surplus else {}
+    sample = trainer.replay_buffer.sample
+    trainer.replay_buffer.sample = lambda **given: (sample(**given)[0], left)
+    return trainer
+
+
+def test_a_filtered_batch_is_counted_with_what_verl_filtered(run):
+    trainer, _ = run(kept(), *FILTER, "algorithm.filter_groups.metric=reward")
+    found = one_step(filtered(trainer, {1.0: 3, 0.0: 3}))
+    assert found["entropo/pass_at/1"] == 0.46875 and found["entropo/pass_at/4"] == 0.625
+    assert found["entropo/diversity/mixed_share"] == 0.25 and found["entropo/kept/prompt_share"] == 0.25
+    assert "entropo/diversity/distinct" not in found and found["entropo/kept/group_size"] == 4
+
+
+def test_another_metrics_filter_is_said_once_and_not_taken_for_the_sample(run, caplog):
+    trainer, _ = run(kept(), *FILTER, "algorithm.filter_groups.metric=acc")
+    filtered(trainer, {1.0: 3, 0.0: 3})
+    for _ in range(3):
+        found = one_step(trainer)
+    assert not [name for name in found if name.startswith(("entropo/pass_at", "entropo/diversity"))]
+    said = [record.message for record in caplog.records if "algorithm.filter_groups removes" in record.message]
+    assert len(said) == 1 and "algorithm.filter_groups.metric=reward" in said[0]
+
+
+def test_without_a_filter_nothing_was_kept_back():
+    config = OmegaConf.create({"algorithm": {"filter_groups": {"enable": False}}})
+    assert measure.sampled(config, {}) is None
+    assert measure.sampled(OmegaConf.create({"algorithm": {}}), {}) is None
+
+
+def test_groups_of_one_and_equal_rewards_are_said_at_the_first_step():
+    alarms = Alarms(100, samples=4)
+    said = alarms.look(1, {"entropo/diversity/group_size": 1.0, "entropo/diversity/equal_share": 0.0})
+    assert len(said) == 1 and "no two responses share a prompt, although actor_rollout_ref.rollout.n=4" in said[0]
+    said = Alarms(100, samples=4).look(1, {"entropo/diversity/group_size": 4.0, "entropo/diversity/equal_share": 1.0})
+    assert len(said) == 1 and "all responses to each prompt have the same score" in said[0]
+    assert Alarms(100).look(1, {"entropo/diversity/group_size": 1.0}) == []
+
+
+def test_equal_rewards_are_said_at_once_also_where_verls_rounding_hides_them(run, caplog):
+    """4 prompts of 7, every reward .1: verl's grpo makes -.0074 of them, and ours 0."""
+    for overrides in ((), ("+entropo=repo_r",)):
+        rows = sampled(4, 7, 8)
+        for row in rows.values():
+            row["rm_scores"][-1] = 0.1
+        caplog.clear()
+        trainer, _ = run(rows, *overrides)
+        trainer.alarms = Alarms(30, samples=7)
+        found = one_step(trainer)
+        assert found["entropo/advantage/zero_share"] == 1.0 and found["entropo/diversity/equal_share"] == 1.0
+        assert "step 1: all responses to each prompt have the same score" in caplog.text
+        assert (found["entropo/advantage/abs_mean"] == 0) == bool(overrides)
+
+
+def test_control_and_statistics_see_the_same_tokens(run):
+    """With a NaN and a rejected row the sum that control takes is that of the logged mean."""
+    trainer, queue = run(sampled(2, 4, 8))
+    one_step(trainer)
+    rows = list(queue.rows.values())
+    rows[0]["entropy"][0] = float("nan")
+    rows[1]["response_mask"][:] = 0
+    trainer.cache.clear()
+    trainer.cache.rows(queue.batch, queue.batch.keys, "entropy")
+    total, count = measure.entropy_sum(trainer.cache, queue.batch)
+    entropy = by_hand(queue, "entropy")
+    fine = entropy[entropy.isfinite()]
+    assert count == len(fine) == len(entropy) - 1 and total == pytest.approx(float(fine.sum()), rel=1e-12)
+
+
+ADAPO = (
+    "algorithm.adv_estimator=grpo",
+    "entropo.adapo.clip_low=0.3",
+    "entropo.adapo.clip_high.initial=0.5",
+)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "clip"),
+    [
+        (("actor_rollout_ref.actor.clip_ratio_high=0.28",), (0.2, 0.28)),
+        (("actor_rollout_ref.actor.policy_loss.loss_mode=gspo",), None),
+        (("actor_rollout_ref.actor.policy_loss.loss_mode=kl_cov",), None),
+        (("+entropo=adapo", *ADAPO), (0.3, 0.5)),
+    ],
+)
+def test_the_clip_of_the_mismatch_is_that_of_the_loss_in_force(run, monkeypatch, overrides, clip):
+    seen = []
+    monkeypatch.setattr(measure, "precision_report", recording(seen, measure.precision_report))
+    trainer, _ = run(sampled(2, 4, 8), *overrides)
+    found = one_step(trainer)
+    assert seen == [clip]
+    assert ("entropo/mismatch/clip_low_share" in found) == (clip is not None)
+
+
+def recording(seen, function):
+    """The function, which also leaves the clip that it was given."""
+
+    def call(tokens, logits, chunked, clip):
+        seen.append(clip)
+        return function(tokens, logits, chunked, clip)
+
+    return call
 
 
 @pytest.mark.parametrize(

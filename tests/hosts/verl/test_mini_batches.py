@@ -1,13 +1,13 @@
 """The mini-batch scope: the same blocks that verl cuts, each with its own means and quota."""
 
 import torch
+from runs import run_of
 from tensordict import TensorDict
 from verl.utils.tensordict_utils import make_iterator
 
-from entropo_plugin.config import parse
-from entropo_plugin.hosts.verl.driver.shaping import mini_batches, select_tokens
-from entropo_plugin.hosts.verl.run import Run
-from entropo_plugin.hosts.verl.startup.plan import Plan
+from entropo_plugin.hosts.verl.driver.tokens import mini_batches
+from entropo_plugin.methods import Tokens
+from entropo_plugin.pipeline import prepare_batch
 
 
 def test_the_blocks_are_those_of_verls_iterator_on_every_rank():
@@ -25,17 +25,22 @@ def test_the_blocks_are_those_of_verls_iterator_on_every_rank():
 
 def test_each_mini_batch_has_its_own_quota_and_the_global_scope_one():
     draw = torch.Generator().manual_seed(0)
-    data = {
-        "old_log_probs": -torch.rand(8, 5, generator=draw, dtype=torch.float64),
-        "advantages": torch.randn(8, 1, generator=draw, dtype=torch.float64).expand(8, 5).clone(),
-        "response_mask": torch.ones(8, 5),
-    }
-    run = Run(Plan(None, parse({"kl_cov": {"ratio": 0.15}}), 1e-4, 0.05, "entropo_kl_cov"))
-    keys = [f"prompt_{i}_0" for i in range(8)]
-    parts = mini_batches(8, 1, 4)
-    chosen, metrics = select_tokens(data, keys, run, 1, parts)
-    assert [int(chosen[rows].sum()) for rows in parts] == [3, 3] and metrics["entropo/selection/share"] == 6 / 40
-    assert int(select_tokens(data, keys, run, 1)[0].sum()) == 6
-    logp, advantage = data["old_log_probs"][:4], data["advantages"][:4]
-    cov = (logp - logp.mean()) * (advantage - advantage.mean())
+    logp = -torch.rand(8, 5, generator=draw, dtype=torch.float64)
+    advantage = torch.randn(8, 1, generator=draw, dtype=torch.float64).expand(8, 5).clone()
+    keys, parts = [f"prompt_{i}_0" for i in range(8)], mini_batches(8, 1, 4)
+
+    def prepared(scope):
+        run = run_of("kl_cov", kl_cov={"ratio": 0.15, "scope": scope})
+        return prepare_batch(run, Tokens(logp, torch.ones(8, 5), logp, advantage, keys=keys, step=1, parts=parts))
+
+    cut, whole = prepared("mini_batch"), prepared("global")
+    chosen = cut.selected["kl_cov"]
+    assert [int(chosen[rows].sum()) for rows in parts] == [3, 3] and cut.metrics["entropo/selection/share"] == 6 / 40
+    assert int(whole.selected["kl_cov"].sum()) == 6
+    cov = (logp[:4] - logp[:4].mean()) * (advantage[:4] - advantage[:4].mean())
     assert torch.equal(chosen[:4], cov >= cov.flatten().topk(3).values[-1])
+
+
+def test_small_batches_by_hand():
+    assert [rows.tolist() for rows in mini_batches(8, 2, 4)] == [[0, 1, 4, 5], [2, 3, 6, 7]]
+    assert [rows.tolist() for rows in mini_batches(4, 1, 2)] == [[0, 1], [2, 3]]

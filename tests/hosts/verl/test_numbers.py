@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from runs import run_of
 from tensordict import NonTensorData, NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
 
-from entropo_plugin.config import parse
 from entropo_plugin.hosts.verl.compat import exact_entropy
 from entropo_plugin.hosts.verl.driver import estimators
-from entropo_plugin.hosts.verl.driver.batch_cache import Overheard
-from entropo_plugin.hosts.verl.driver.shaping import select_tokens, shape_advantages
+from entropo_plugin.hosts.verl.driver.batch_cache import BatchCache
 from entropo_plugin.hosts.verl.metrics import step as measure
 from entropo_plugin.hosts.verl.metrics.health import PATIENCE, Alarms
-from entropo_plugin.hosts.verl.run import Run
-from entropo_plugin.hosts.verl.startup.plan import Plan
 from entropo_plugin.hosts.verl.worker.loss import token_share
+from entropo_plugin.methods import Tokens
+from entropo_plugin.methods.registry import known
 from entropo_plugin.monitor import dynamics_metrics
+from entropo_plugin.pipeline import prepare_batch
+from entropo_plugin.run import Run
 
 ACTOR = OmegaConf.create({"clip_ratio": 0.2, "clip_ratio_low": 0.2, "clip_ratio_high": 0.28, "strategy": "fsdp2"})
 ACTOR.fsdp_config = {}
@@ -54,9 +55,9 @@ def fields(lengths, seed=0, **change):
 def step_of(data, limit=8, padding=()):
     tags = [{"is_padding": row in padding} for row in range(len(data))]
     keys = [f"{row // 2}_{row % 2}_0" for row in range(len(data))]
-    heard, batch = Overheard(), KVBatchMeta(partition_id="train", keys=keys, tags=tags)
-    heard.take(keys, data)
-    return measure.with_responses(measure.step_tokens(heard, batch), heard, batch, limit, None)
+    cache, batch = BatchCache(), KVBatchMeta(partition_id="train", keys=keys, tags=tags)
+    cache.take(keys, data)
+    return measure.with_responses(measure.step_tokens(cache, batch), cache, batch, limit, None)
 
 
 def metrics_of(data, **kind):
@@ -108,59 +109,63 @@ def test_all_truncated_is_said_by_a_metric():
     assert metrics["entropo/entropy/truncated"] == metrics["entropo/entropy/token_mean"]
 
 
-def run_of(estimator, loss=None, node=None):
-    return Run(Plan(estimator, parse(node), 1e-4, 0.05, loss))
-
-
-def driver_batch(seed=0):
+def driver_batch(seed=0, **change):
+    """Four responses of six tokens; ``change`` replaces a field."""
     draw = torch.Generator().manual_seed(seed)
-    data = {"old_log_probs": -torch.rand(4, 6, generator=draw) * 3, "entropy": torch.rand(4, 6, generator=draw)}
-    data["advantages"] = torch.tensor([1.0, -1.0, 0.5, -0.5])[:, None].expand(4, 6).clone()
-    return data | {"response_mask": torch.ones(4, 6, dtype=torch.int64)}
+    logp, entropy = -torch.rand(4, 6, generator=draw) * 3, torch.rand(4, 6, generator=draw)
+    advantage = torch.tensor([1.0, -1.0, 0.5, -0.5])[:, None].expand(4, 6).clone()
+    kept = {"mask": torch.ones(4, 6, dtype=torch.int64), "log_prob": logp, "advantage": advantage, "entropy": entropy}
+    kept |= change
+    return Tokens(**kept, old_log_prob=kept["log_prob"], keys=["a", "b", "c", "d"], step=1)
 
 
-@pytest.mark.parametrize("estimator", ["repo_r", "repo_d", "repo_neutral"])
-@pytest.mark.parametrize("name", ["old_log_probs", "entropy", "advantages"])
+def broken_batch(name, value):
+    """The same with a value that is not finite all over the first response."""
+    field = getattr(driver_batch(), name).clone()
+    field[0] = value
+    return driver_batch(**{name: field})
+
+
+SHAPING = [name for name, method in known().items() if method.node == "repo"]
+
+
+@pytest.mark.parametrize("method", SHAPING)
+@pytest.mark.parametrize("name", ["log_prob", "entropy", "advantage"])
 @pytest.mark.parametrize("value", BROKEN)
-def test_one_broken_response_does_not_spoil_the_others(estimator, name, value):
-    run = run_of(estimator, node={"repo": {"logp": "old", "zeta": {"initial": 0.05}}})
-    run.observe(6.0, 6)
-    data = driver_batch()
-    data[name][0] = value
-    shaped = shape_advantages(data, run, {})
+def test_one_broken_response_does_not_spoil_the_others(method, name, value):
+    repo = {"repo_r": {"logp": "old", "zeta": {"initial": 0.05}}, "repo_d": {"zeta": {"initial": 0.05}}}
+    run = run_of(method, entropy=1.0, repo=repo.get(method, {}))
+    shaped = prepare_batch(run, broken_batch(name, value)).advantage
     assert shaped[1:].isfinite().all()
-    assert (shaped[1:].sign() == data["advantages"][1:].sign()).all() or estimator != "repo_r"
+    assert (shaped[1:].sign() == driver_batch().advantage[1:].sign()).all() or method != "repo_r"
 
 
-@pytest.mark.parametrize("estimator", ["repo_r", "repo_d", "repo_neutral"])
-def test_a_broken_reward_stays_in_its_own_group(estimator):
-    rewards = torch.tensor([[math.nan], [1.0], [1.0], [0.0]])
-    with estimators.batch(parse(None).repo, None):
-        advantages, _ = estimators.repo_base(rewards, torch.ones(4, 1), index=np.array(["a", "a", "b", "b"]))
+@pytest.mark.parametrize("method", SHAPING)
+def test_a_broken_reward_stays_in_its_own_group(method):
+    rewards, run = torch.tensor([[math.nan], [1.0], [1.0], [0.0]]), run_of(estimator=method, entropy=1.0)
+    with estimators.batch(run.methods[0], None):
+        advantages, _ = estimators.base_advantage(rewards, torch.ones(4, 1), index=np.array(["a", "a", "b", "b"]))
     assert advantages[:, 0].isnan().tolist() == [True, True, False, False]
-    data = driver_batch() | {"advantages": advantages.expand(4, 6)}
-    run = run_of(estimator)
-    run.observe(6.0, 6)
-    assert shape_advantages(data, run, {})[2:].isfinite().all()
+    assert prepare_batch(run, driver_batch(advantage=advantages.expand(4, 6))).advantage[2:].isfinite().all()
 
 
-@pytest.mark.parametrize("loss", ["entropo_clip_cov", "entropo_kl_cov"])
-@pytest.mark.parametrize("name", ["old_log_probs", "advantages"])
+@pytest.mark.parametrize("method", ["clip_cov", "kl_cov"])
+@pytest.mark.parametrize("name", ["log_prob", "advantage"])
 @pytest.mark.parametrize("value", BROKEN)
-def test_no_broken_token_is_ever_chosen(loss, name, value):
-    node = {"clip_cov": {"ratio": 1.0, "low": -1e6, "high": 1e6}, "kl_cov": {"ratio": 1.0}}
-    data = driver_batch()
-    data[name][0] = value
-    chosen, metrics = select_tokens(data, ["a", "b", "c", "d"], run_of(None, loss, node), step=1)
+def test_no_broken_token_is_ever_chosen(method, name, value):
+    band = {"low": -1e6, "high": 1e6} if method == "clip_cov" else {}
+    run = run_of(method, **{method: {"ratio": 1.0} | band})
+    prepared = prepare_batch(run, broken_batch(name, value))
+    chosen = prepared.selected[method]
     assert not chosen[0].any() and chosen[1:].all()
-    assert all(math.isfinite(each) for each in metrics.values())
+    assert all(math.isfinite(each) for each in prepared.metrics.values())
 
 
-@pytest.mark.parametrize("loss", ["entropo_clip_cov", "entropo_kl_cov"])
-def test_nothing_is_chosen_from_an_empty_batch(loss):
-    data = driver_batch() | {"response_mask": torch.zeros(4, 6, dtype=torch.int64)}
-    chosen, metrics = select_tokens(data, ["a", "b", "c", "d"], run_of(None, loss), step=1)
-    assert not chosen.any() and metrics == {}
+@pytest.mark.parametrize("method", ["clip_cov", "kl_cov"])
+def test_nothing_is_chosen_from_an_empty_batch(method):
+    prepared = prepare_batch(run_of(method), driver_batch(mask=torch.zeros(4, 6, dtype=torch.int64)))
+    assert not prepared.selected[method].any()
+    assert prepared.metrics in ({}, {"entropo/selection/dropped": 0.0})
 
 
 @pytest.mark.parametrize("tokens", [0, 3])
@@ -171,27 +176,28 @@ def test_a_workers_share_is_finite_whatever_the_values(tokens):
     assert found == (0.5 if tokens else 0.0)
 
 
-@pytest.mark.parametrize(
-    ("estimator", "loss"), [("repo_r", "adapo"), ("repo_d", "entropo_clip_cov"), ("repo_neutral", "entropo_kl_cov")]
-)
-def test_two_thousand_steps_of_random_numbers_and_a_resume_every_step(estimator, loss, caplog):
+RUNS = [["repo_r", "adapo"], ["repo_d", "clip_cov"], ["repo_neutral", "kl_cov", "entropy_bonus"]]
+
+
+@pytest.mark.parametrize("methods", RUNS)
+def test_two_thousand_steps_of_random_numbers_and_a_resume_every_step(methods, caplog):
     caplog.set_level(logging.CRITICAL, "entropo_plugin")
-    chance, twin = random.Random(11), run_of(estimator, loss)
-    values = [math.nan, math.inf, -math.inf, 0.0, 1e308, -1e308, 1e-300, math.log(151_936)]
+    chance, twin = random.Random(11), run_of(*methods)
+    values, batch = [math.nan, math.inf, -math.inf, 0.0, 1e308, -1e308, 1e-300, math.log(151_936)], driver_batch()
     for step in range(1, 2001):
-        run = run_of(estimator, loss)
+        run = Run(twin.methods, twin.settings)
         run.load_state_dict(json.loads(json.dumps(twin.state_dict(step - 1), allow_nan=False)), "here")
         total = chance.choice(values) if chance.random() < 0.3 else chance.uniform(0, 30)
         predicted = chance.choice([None, *values, 0.5, -0.5])
         score = chance.choice([None, None, *values, 0.5])
         for each in (run, twin):
-            each.observe(total, 10 if total else 0)
-            each.updated = True
-            if estimator == "repo_neutral":
-                assert abs(each.pull()) <= 1
+            each.loop.observe(total, 10 if total else 0)
+            each.loop.updated = True
+            each.measure(batch)
             metrics = each.end_step(step, predicted) | each.observe_score(score)
             assert all(math.isfinite(value) for value in metrics.values()), metrics
-        assert run.state_dict(step) == twin.state_dict(step) and run.payload() == twin.payload()
+            assert abs(metrics.get("entropo/pull", 0.0)) <= 1
+        assert run.state_dict(step) == twin.state_dict(step) and run.coefficients() == twin.coefficients()
 
 
 def alarms_over(steps):
@@ -204,7 +210,7 @@ def alarms_over(steps):
     [
         ({"entropo/tokens/nonfinite_share": 0.25}, "25.00% of the tokens have a value that is not finite"),
         ({"entropo/tokens/count": 0.0}, "no response holds a token"),
-        ({"entropo/tokens/truncated_share": 1.0}, "every response was cut at data.max_response_length"),
+        ({"entropo/tokens/truncated_share": 1.0}, "every response was cut at its length limit"),
         ({"entropo/entropy/token_mean": 0.004}, "entropy has collapsed to 0.004 nats per token"),
         ({"entropo/entropy/token_mean": 11.9}, "entropy has exploded to 11.9 nats per token, of at most 11.9"),
     ],
@@ -227,14 +233,14 @@ def test_a_bound_is_said_after_twenty_steps_in_a_row_and_when_it_is_left():
 
 
 def test_an_unreachable_target_is_said_by_a_run_and_recovers(caplog):
-    run, alarms = run_of("repo_r", node={"target": {"kind": "value", "value": 20.0}}), Alarms(100)
+    run, alarms = run_of("repo_r", target={"kind": "value", "value": 20.0}), Alarms(100)
     said, flags = [], []
     for step, entropy in enumerate([1.0] * 60 + [21.0] * 4, 1):
-        run.observe(entropy * 10, 10)
-        run.updated = True
+        run.loop.observe(entropy * 10, 10)
+        run.loop.updated = True
         metrics = run.end_step(step)
         flags.append(metrics["entropo/zeta_at_bound"])
-        assert abs(run.coefficient("zeta")) <= 0.05
+        assert abs(run.loop.value("zeta")) <= 0.05
         said += alarms.look(step, {name: value for name, value in metrics.items() if "at_bound" in name})
     assert flags[5:60] == [1.0] * 55 and flags[-1] == 0.0
     assert ["has stood" in said[0], "has ended" in said[1], len(said)] == [True, True, 2]
@@ -244,7 +250,8 @@ def test_the_bounds_sentence_names_the_key_and_0_silences_it(caplog):
     at = {"entropo/zeta_at_bound": 1.0}
     said = [sentence for step in range(5) for sentence in Alarms(100, patience=3).look(step, at)]
     assert said == []
-    alarms, silent = Alarms(100, patience=3), Alarms(100, patience=0)
+    keys = {"zeta": "entropo.repo.zeta.high"}
+    alarms, silent = Alarms(100, patience=3, keys=keys), Alarms(100, patience=0, keys=keys)
     said = [sentence for step in range(5) for sentence in alarms.look(step, at)]
     assert len(said) == 1 and "widen entropo.repo.zeta.high, or set entropo.target" in said[0]
     assert not [sentence for step in range(50) for sentence in silent.look(step, at)]

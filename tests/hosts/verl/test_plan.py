@@ -2,7 +2,9 @@
 
 import importlib
 import logging
+import re
 
+import hydra
 import pytest
 
 from entropo_plugin.config import ConfigError
@@ -13,6 +15,7 @@ from entropo_plugin.recipe_files import folder
 CPU = ["+cpu=tiny", "actor_rollout_ref.model.path=/nowhere"]
 
 
+LOSS = "actor_rollout_ref.actor.policy_loss.loss_mode"
 BONUS = ["+entropo=monitor", "algorithm.adv_estimator=grpo", "actor_rollout_ref.actor.calculate_entropy=true"]
 
 
@@ -26,25 +29,26 @@ def test_one_key_selects_objective_trainer_and_entropy_in_fp32():
     assert config.algorithm.adv_estimator == "repo_r"
     assert config.trainer.v1.trainer_mode == "entropo_sync"
     assert config.actor_rollout_ref.actor.entropy_from_logits_with_chunking is True
-    chosen = plan.Plan.from_config(config)
-    assert (chosen.estimator, chosen.low, chosen.high) == ("repo_r", 1e-4, 0.05)
-    assert chosen.shapes_in_loss and not chosen.shapes_on_driver
+    (method,) = plan.Plan.from_config(config).methods
+    zeta = method.coefficients()["zeta"]
+    assert (method.name, method.shapes, zeta.low, zeta.high) == ("repo_r", "worker", 1e-4, 0.05)
 
 
 def test_repo_d_has_its_own_bounds_and_shapes_on_the_driver():
-    chosen = check("+entropo=repo_d")
-    assert (chosen.low, chosen.high, chosen.shapes_on_driver) == (1e-3, 10.0, True)
+    (method,) = check("+entropo=repo_d").methods
+    zeta = method.coefficients()["zeta"]
+    assert (zeta.low, zeta.high, method.shapes) == (1e-3, 10.0, "driver")
 
 
 def test_old_log_probs_move_repo_r_to_the_driver():
-    assert check("+entropo=repo_r", "entropo.repo.logp=old").shapes_on_driver
+    assert check("+entropo=repo_r", "entropo.repo.logp=old").methods[0].shapes == "driver"
 
 
 def test_monitoring_leaves_the_users_objective_alone():
     config = compose("ppo_trainer", ["+entropo=monitor", "algorithm.adv_estimator=grpo"])
     assert config.algorithm.adv_estimator == "grpo"
     assert config.actor_rollout_ref.actor.entropy_from_logits_with_chunking is False
-    assert plan.Plan.from_config(config).estimator is None
+    assert plan.Plan.from_config(config).methods == ()
 
 
 def test_any_primary_config_takes_the_key():
@@ -63,28 +67,28 @@ def test_stock_runs_are_not_our_business():
         (["+entropo=repo_r", "entropo.repo.zeta.high=1000"], "entropo.repo.zeta.high=1000.0: out of range"),
         (["+entropo=repo_r", "entropo.repo.zeta.high=1e-6"], "entropo.repo.zeta.low=0.0001 exceeds"),
         (
-            ["+entropo=clip_cov", "entropo.covariance=kl_cov"],
-            "loss_mode=entropo_clip_cov is a covariance method already",
+            ["+entropo=clip_cov", "entropo.methods=[kl_cov]"],
+            "Clip-Cov and KL-Cov are both covariance methods, and only one of them can run. Delete one",
         ),
         (
-            ["+entropo=repo_r", "entropo.covariance=clip_cov", "actor_rollout_ref.actor.policy_loss.loss_mode=kl_cov"],
-            "loss_mode=kl_cov is a covariance",
+            ["+entropo=[repo_r,clip_cov]", f"{LOSS}=kl_cov"],
+            f"{LOSS}=kl_cov: verl's own kl_cov chooses tokens already, .* Delete {LOSS}",
         ),
         (
-            [
-                "+entropo=monitor",
-                "entropo.covariance=clip_cov",
-                "actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean",
-            ],
-            "loss_mode=geo_mean averages advantages.*Set another loss_mode",
+            ["+entropo=monitor", "entropo.methods=[clip_cov]", f"{LOSS}=geo_mean"],
+            "loss_mode=geo_mean gives every token .* undoes what Clip-Cov does.*Set another",
+        ),
+        (
+            ["+entropo=monitor", "+entropo.covariance=clip_cov"],
+            r"entropo.covariance=clip_cov: this key is gone. Write entropo.methods=\[clip_cov\]",
         ),
         (
             ["+entropo=kl_cov", "entropo.kl_cov.scope=mini_batch", "actor_rollout_ref.actor.shuffle=true"],
-            "entropo.kl_cov.scope=mini_batch: with actor_rollout_ref.actor.shuffle=true",
+            "entropo.kl_cov.scope=mini_batch: .* Set actor_rollout_ref.actor.shuffle=false",
         ),
         (
             ["+entropo=monitor", "algorithm.adv_estimator=grpo", "entropo.entropy_coeff.law=additive"],
-            "entropo.entropy_coeff.law=additive needs the entropy in the update.*calculate_entropy=true",
+            "entropy bonus needs the current policy's entropy .*Set actor_rollout_ref.actor.calculate_entropy=true",
         ),
         (
             [*BONUS, "entropo.entropy_coeff.law=multiplicative"],
@@ -104,11 +108,11 @@ def test_stock_runs_are_not_our_business():
         (["+entropo=monitor", "distillation.enabled=true"], "distillation.enabled=true: distillation replaces"),
         (
             ["+entropo=repo_r", "algorithm.rollout_correction.bypass_mode=true"],
-            "bypass_mode=true: .* no exact entropy .*Set bypass_mode=false",
+            "REPO-R needs pi_old's entropy.*bypass_mode=true: .* Set algorithm.rollout_correction.bypass_mode=false",
         ),
         (
             ["+entropo=repo_r", "entropo.repo.center=true"],
-            "entropo.repo.center=true with logp=current .* Set actor_rollout_ref.actor.calculate_entropy=true",
+            "REPO-R needs the current policy's entropy .* Set actor_rollout_ref.actor.calculate_entropy=true",
         ),
     ],
 )
@@ -124,6 +128,7 @@ def test_what_cannot_work_is_refused_by_name(overrides, message):
         ("actor_rollout_ref.actor.ppo_epochs=1.5", "actor.ppo_epochs=1.5: expected a whole number"),
         ("trainer.use_v1=yes_please", "trainer.use_v1='yes_please': expected true or false"),
         ("actor_rollout_ref.actor.entropy_coeff=nan", "actor.entropy_coeff=nan: expected a finite number"),
+        ("algorithm.adv_estimator=rep_r", "algorithm.adv_estimator='rep_r': verl knows no such estimator. .*repo_r"),
         ("algorithm.adv_estimator=[repo_r]", r"algorithm.adv_estimator=\['repo_r'\]: expected a name"),
         ("trainer.v1=3", "trainer.v1=3: expected a group of keys"),
         ("actor_rollout_ref.actor.policy_loss.loss_mode=null", "loss_mode=None: verl knows no such loss"),
@@ -233,13 +238,14 @@ def test_a_verl_outside_the_range_is_refused(monkeypatch):
 
 def test_a_state_that_does_not_fit_is_refused_on_the_driver(tmp_path):
     from entropo_plugin.hosts.verl.checkpoint import write_state
-    from entropo_plugin.hosts.verl.run import Run
+    from entropo_plugin.run import Run
 
-    state = Run(check("+entropo=repo_d")).state_dict(4)
+    saved = check("+entropo=repo_d")
+    state = Run(saved.methods, saved.settings).state_dict(4)
     write_state(tmp_path / "global_step_4", state)
     (tmp_path / "latest_checkpointed_iteration.txt").write_text("4")
     where = [f"trainer.default_local_dir={tmp_path}", "trainer.resume_mode=auto"]
-    with pytest.raises(ConfigError, match="adv_estimator was 'repo_d', is 'repo_r'.*entropo.resume=reset"):
+    with pytest.raises(ConfigError, match=r"entropo.methods was \['repo_d'\], is \['repo_r'\].*entropo.resume=reset"):
         guard.preview_resume(compose("ppo_trainer", [*CPU, "+entropo=repo_r", *where]), check("+entropo=repo_r"))
     guard.preview_resume(compose("ppo_trainer", [*CPU, "+entropo=repo_d", *where]), check("+entropo=repo_d"))
 
@@ -249,9 +255,10 @@ RECIPES = sorted(path.stem for path in (folder() / "entropo").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_choice_of_the_group_is_valid_and_can_be_overridden(name):
-    chosen = check(f"+entropo={name}", "entropo.target.fraction=0.5", "algorithm.gamma=0.9")
-    assert chosen.settings.target.fraction == 0.5
-    assert (chosen.estimator is None and chosen.loss is None) == (name == "monitor")
+    more = ["actor_rollout_ref.actor.calculate_entropy=true"] if name == "entropy_bonus" else []
+    chosen = check(f"+entropo={name}", "entropo.idle_steps=7", "algorithm.gamma=0.9", *more)
+    assert chosen.settings.idle_steps == 7
+    assert (chosen.methods == ()) == (name == "monitor")
 
 
 def test_one_update_per_batch_is_called_inert():
@@ -262,7 +269,8 @@ def test_one_update_per_batch_is_called_inert():
 
 def test_one_response_to_a_prompt_has_nothing_to_be_compared_with():
     config = compose("ppo_trainer", [*CPU, "+entropo=repo_r", "actor_rollout_ref.rollout.n=1"])
-    assert "rollout.n=1: repo_r compares the responses" in plan.Plan.from_config(config).warnings(config)[-1]
+    said = "one response to a prompt: repo_r compares .* Set actor_rollout_ref.rollout.n to 2 or more."
+    assert [each for each in plan.Plan.from_config(config).warnings(config) if re.match(said, each)]
     config.actor_rollout_ref.rollout.n = 2
     assert not [each for each in plan.Plan.from_config(config).warnings(config) if "rollout.n" in each]
 
@@ -279,7 +287,7 @@ def test_an_estimator_that_v1_does_not_feed_is_refused():
         (["+entropo=adapo", "algorithm.adv_estimator=gae", "critic.enable=false"], "gae needs a critic's values"),
         (
             ["+entropo=repo_d", f"{plan.ACTOR}.policy_loss.loss_mode=geo_mean"],
-            "undoes what algorithm.adv_estimator=rep",
+            "undoes what REPO-D does to single tokens",
         ),
         (["+entropo=repo_d", f"{plan.ACTOR}.policy_loss.loss_mode=dro"], "loss_mode=dro needs .*dro_beta"),
     ],
@@ -288,3 +296,135 @@ def test_pairs_that_cannot_work_are_refused_with_the_reason(overrides, message):
     with pytest.raises(ConfigError, match=message):
         check(*overrides)
     check("+entropo=adapo", "algorithm.adv_estimator=gae", "critic.enable=null")
+
+
+GRPO = ["algorithm.adv_estimator=grpo", "actor_rollout_ref.rollout.n=8"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            [*GRPO, "+entropo=repo_r", "entropo.repo.zeta.high=0.3"],
+            "entropo: REPO-R on grpo advantages; policy loss vanilla; target 1 x the initial entropy; "
+            "zeta by doubling within [-0.3, 0.3]",
+        ),
+        (
+            [*GRPO, "+entropo=adapo", f"{LOSS}=vanilla"],
+            "entropo: policy loss ADAPO in place of vanilla; target 1 x the initial entropy; "
+            "clip_high by multiplicative within [0.05, 5]",
+        ),
+        (
+            [*GRPO, "+entropo=kl_cov", f"{LOSS}=gspo"],
+            "entropo: KL-Cov's penalty on 0.002 of the tokens; policy loss gspo; ratio 0.002; beta 1",
+        ),
+        (
+            [*GRPO, "+entropo=clip_cov", f"{LOSS}=gspo", "entropo.clip_cov.ratio=0.01"],
+            "entropo: Clip-Cov drops 0.01 of the tokens; policy loss gspo; ratio 0.01",
+        ),
+        (
+            [*GRPO, "+entropo=[repo_neutral,adapo]", "entropo.target.fraction=0.8"],
+            "entropo: model-based REPO on grpo advantages; policy loss ADAPO; target 0.8 x the initial entropy; "
+            "beta_neutral from each batch; clip_high by multiplicative within [0.05, 5]",
+        ),
+        ([*GRPO, "+entropo=monitor"], "entropo: measures only; policy loss vanilla"),
+    ],
+)
+def test_a_method_that_was_asked_for_acts_and_one_line_says_so(overrides, line, caplog):
+    config = compose("ppo_trainer", [*CPU, *overrides])
+    with caplog.at_level(logging.INFO, "entropo_plugin"):
+        guard.check_start(config)
+    assert line in [record.message for record in caplog.records if record.levelno == logging.INFO]
+
+
+def test_a_whole_recipe_keeps_its_method_on_the_users_estimator():
+    (method,) = check("+recipes=7b/qwen2_5_repo_r", "algorithm.adv_estimator=grpo", host=[]).methods
+    assert method.describe() == "REPO-R on grpo advantages"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["+entropo=adapo", f"{LOSS}=gspo"],
+            f"{LOSS}=gspo: ADAPO has a policy loss of its own, which would replace it. Delete {LOSS}",
+        ),
+        (
+            ["+entropo=clip_cov", f"{LOSS}=clip_cov", "entropo.clip_cov.ratio=0.01"],
+            f"{LOSS}=clip_cov: verl's own clip_cov chooses tokens already, .* Delete {LOSS}",
+        ),
+        (
+            ["+entropo=monitor", "entropo.repo.zeta.initial=0.05"],
+            "entropo.repo.zeta.initial=0.05: nothing that runs reads it. It is read by repo_d, repo_r",
+        ),
+        (
+            ["+entropo=repo_neutral", "entropo.repo.zeta.initial=0.05"],
+            "entropo.repo.zeta.initial=0.05: nothing that runs reads it",
+        ),
+        (
+            ["+entropo=kl_cov", "entropo.target.fraction=0.5"],
+            "entropo.target.fraction=0.5: nothing that runs reads it. No method of this run follows the entropy",
+        ),
+        (
+            ["+entropo=repo_r", "algorithm.adv_estimator=grpo", "entropo.repo.base=grpo"],
+            "entropo.repo.base=grpo belongs to our own base advantage, but algorithm.adv_estimator=grpo",
+        ),
+        (
+            ["+entropo=repo_r", "algorithm.adv_estimator=rloo", "entropo.repo.min_advantage=0.1"],
+            "entropo.repo.min_advantage=0.1 belongs to our own base advantage",
+        ),
+        (["+entropo=repo_r", "algorithm.adv_estimator=repo_d"], "REPO-R and REPO-D are both forms of REPO"),
+        (["+entropo=repo_r", "trainer.v1.trainer_mode=sync"], "move the line `- entropo: repo_r` behind ppo_trainer"),
+        (["+entropo=monitor", "entropo.methods=[repo_rr]"], "no method is called 'repo_rr'. Did you mean repo_r?"),
+        (["+entropo=monitor", "entropo.methods=[adapo,adapo]"], "entropo.methods names adapo more than once"),
+        (["+entropo=monitor", "entropo.methods=adapo"], r"expected a list of names. Write entropo.methods=\[NAME\]"),
+    ],
+)
+def test_a_method_that_could_not_act_does_not_start(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        check(*overrides)
+
+
+@pytest.mark.parametrize(
+    "override", ["+entrop=repo_r", "+entropoo=repo_r", "+entropy.repo.base=grpo", "+entropo_hst=cpu"]
+)
+def test_a_key_that_is_almost_ours_is_refused(override):
+    name = override[1:].split("=")[0].split(".")[0]
+    with pytest.raises(ConfigError, match=f"^{name}: nothing reads this key. Did you mean entropo"):
+        guard.check_start(compose("ppo_trainer", [*CPU, override]))
+
+
+def test_a_users_own_key_entropy_is_theirs():
+    guard.check_start(compose("ppo_trainer", [*CPU, "+entropy.floor=0.1"]))
+
+
+def own_yaml(folder, defaults):
+    """A user's primary config that names GRPO in its body."""
+    lines = "\n".join(f"  - {each}" for each in defaults)
+    text = f"defaults:\n{lines}\nalgorithm:\n  adv_estimator: grpo\nactor_rollout_ref:\n  rollout:\n    n: 4\n"
+    (folder / "mine.yaml").write_text(f"{text}hydra:\n  searchpath: [pkg://verl.trainer.config]\n")
+    with hydra.initialize_config_dir(str(folder), version_base=None):
+        return hydra.compose("mine")
+
+
+def test_a_users_own_yaml_that_names_grpo_in_its_body_runs_the_method(tmp_path):
+    config = own_yaml(tmp_path, ["ppo_trainer", "entropo: repo_r", "_self_"])
+    (method,) = plan.Plan.from_config(config).methods
+    assert method.describe() == "REPO-R on grpo advantages"
+
+
+def test_a_users_own_yaml_with_the_lines_in_the_wrong_order_is_told_to_move_one(tmp_path):
+    config = own_yaml(tmp_path, ["entropo: repo_r", "ppo_trainer", "_self_"])
+    with pytest.raises(ConfigError, match="move the line `- entropo: repo_r` behind ppo_trainer"):
+        plan.Plan.from_config(config)
+
+
+@pytest.mark.parametrize("choice", ["[adapo,clip_cov]", "[clip_cov,adapo]"])
+def test_several_choices_are_merged_in_any_order(choice):
+    methods = {method.name: method for method in check(f"+entropo={choice}").methods}
+    assert sorted(methods) == ["adapo", "clip_cov"]
+    assert methods["adapo"].owns_loss and methods["clip_cov"].drops and not methods["clip_cov"].owns_loss
+
+
+def test_stock_runs_are_not_touched_by_the_check():
+    guard.check_start(compose("ppo_trainer", []))

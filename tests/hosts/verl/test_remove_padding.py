@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from runs import run_of
 from tensordict import NonTensorData
 from test_worker import PROMPTS, RESPONSES, batch, config, nested
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -13,18 +14,18 @@ from verl.workers.engine.fsdp import transformer_impl
 
 from entropo_plugin.hosts.verl.worker.loss import PAYLOAD, SELECTED, entropo_loss
 
+ZETA = {"law": "fixed", "initial": 0.05}
+# a run, and the actor's settings under it
 METHODS = {
-    "monitor": ({}, {}),
-    "repo_r": ({"zeta": 0.05, "floor": -20.0, "center": False}, {}),
-    "repo_r_centred": ({"zeta": 0.05, "floor": -20.0, "center": True}, {"calculate_entropy": True}),
-    "adapo": (
-        {"adapo": {"low": 0.2, "high": 0.28, "dual": 3.0, "ratio_bounds": (0.0, 10.0)}},
-        {"policy_loss": PolicyLossConfig(loss_mode="adapo")},
-    ),
+    "monitor": (run_of(), {}),
+    "repo_r": (run_of("repo_r", repo={"zeta": ZETA}), {}),
+    "repo_r_centred": (run_of("repo_r", repo={"zeta": ZETA, "center": True}), {"calculate_entropy": True}),
+    "adapo": (run_of("adapo", adapo={"ratio_max": 10.0}), {}),
     "kl_cov": (
-        {"entropo_kl_cov": {"ratio": 0.2, "beta": 1.0, "penalty": "k2"}},
+        run_of(loss="entropo_kl_cov", kl_cov={"penalty": "k2"}),
         {"policy_loss": PolicyLossConfig(loss_mode="entropo_kl_cov")},
     ),
+    "penalty": (run_of("kl_cov", kl_cov={"penalty": "k2"}), {}),
 }
 
 
@@ -47,16 +48,18 @@ def engine(monkeypatch):
 
 def step(engine, method, packed):
     """Loss, gradients and metrics of one micro-batch."""
-    payload, changes = METHODS[method]
+    run, changes = METHODS[method]
     data = batch()
     data["position_ids"] = nested(torch.arange(p + r) for p, r in zip(PROMPTS, RESPONSES, strict=True))
-    if method == "kl_cov":
-        data[SELECTED] = nested(torch.arange(r) % 2 == 0 for r in RESPONSES)
-    extra = {"use_remove_padding": packed, "temperature": 1.0, "calculate_entropy": True, PAYLOAD: payload}
+    if run.methods and run.methods[0].selects:
+        data[f"{SELECTED}kl_cov"] = nested(torch.arange(r) % 2 == 0 for r in RESPONSES)
+    extra = {"use_remove_padding": packed, "temperature": 1.0, "calculate_entropy": True}
+    extra[PAYLOAD] = run.coefficients()
     for name, value in extra.items():
         data[name] = NonTensorData(value)
     engine.module.zero_grad()
-    loss, found = engine.forward_step(data, partial(entropo_loss, config=config(**changes)), forward_only=False)
+    loss_function = partial(entropo_loss, config=config(**changes), methods=run.methods)
+    loss, found = engine.forward_step(data, loss_function, forward_only=False)
     loss.backward()
     gradients = torch.cat([each.grad.flatten() for each in engine.module.parameters()])
     return float(loss.detach()), gradients, found["model_output"]

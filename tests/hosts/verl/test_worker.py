@@ -6,11 +6,13 @@ from functools import partial
 
 import pytest
 import torch
+from runs import run_of
 from tensordict import NonTensorData, TensorDict
 from verl.workers.config import FSDPActorConfig
 from verl.workers.utils.losses import ppo_loss
 
-from entropo_plugin.hosts.verl.worker.loss import PAYLOAD, entropo_loss, shape
+from entropo_plugin.hosts.verl.worker.loss import PAYLOAD, SELECTED, entropo_loss, own_metrics, shaped, tokens_of
+from entropo_plugin.hosts.verl.worker.policy_losses import Step
 from entropo_plugin.objectives import repo_r
 
 PROMPTS, RESPONSES = [3, 2, 4], [4, 5, 2]
@@ -44,6 +46,25 @@ def batch(seed=0):
     for name, value in scalars.items():
         data[name] = NonTensorData(value)
     return data
+
+
+def told(run, data, chosen=()):
+    """The loss of a run's workers, and the micro-batch as the driver sends it to them.
+
+    Args:
+        run: its coefficients go with the batch.
+        chosen: one boolean row a response, for every method that chooses.
+    """
+    data[PAYLOAD] = NonTensorData(run.coefficients())
+    for method in run.methods:
+        if chosen and method.selects:
+            data[f"{SELECTED}{method.name}"] = nested(chosen)
+    return partial(entropo_loss, methods=run.methods), data
+
+
+def zeta(initial, **repo):
+    """REPO-R with a fixed coefficient."""
+    return run_of("repo_r", repo={"zeta": {"law": "fixed", "initial": initial}} | repo)
 
 
 class Model(torch.nn.Module):
@@ -98,24 +119,31 @@ def test_measuring_changes_nothing_bit_for_bit(payload, mode, extra):
 def test_zeta_zero_is_verls_loss_bit_for_bit():
     model, data = Model(), batch()
     stock = one_step(copy.deepcopy(model), partial(ppo_loss, config()), data)
-    data[PAYLOAD] = NonTensorData({"zeta": 0.0, "floor": -20.0, "center": False})
-    ours = one_step(copy.deepcopy(model), partial(entropo_loss, config()), data)
+    loss, data = told(zeta(0.0), data)
+    ours = one_step(copy.deepcopy(model), partial(loss, config()), data)
     for a, b in zip(stock[:3], ours[:3], strict=True):
         assert torch.equal(a, b)
     assert ours[3]["entropo/shift"].aggregate() == 0.0
+
+
+def shaped_by(run, output, data):
+    """The micro-batch with its advantages as the loss receives them, and the metrics."""
+    step = Step(run.methods, run.coefficients(), tokens_of(output, data))
+    moved = shaped(step, data)
+    return moved, own_metrics(step, config(), output, moved)
 
 
 def test_repo_r_uses_the_current_log_probs_and_leaves_the_batch_alone():
     model, data = Model(), batch()
     before = [row.clone() for row in data["advantages"].unbind()]
     output = model(data)
-    shaped, metrics = shape({"zeta": 0.1, "floor": -20.0, "center": False}, output, data)
+    moved, metrics = shaped_by(zeta(0.1), output, data)
     start = 0
     shift, tokens = 0.0, 0
     for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
         current = output["log_probs"][start + prompt - 1 : start + prompt + response - 1].detach()
         expected = repo_r(before[row], current, 0.1)
-        assert torch.allclose(shaped["advantages"][row], expected, rtol=0, atol=1e-7)
+        assert torch.allclose(moved["advantages"][row], expected, rtol=0, atol=1e-7)
         mask = data["response_mask"][row].bool()
         shift, tokens = shift + float((expected - before[row]).abs()[mask].sum()), tokens + int(mask.sum())
         start += prompt + response
@@ -126,15 +154,15 @@ def test_repo_r_uses_the_current_log_probs_and_leaves_the_batch_alone():
 def test_center_adds_the_current_entropy():
     model, data = Model(), batch()
     output = model(data)
-    shaped, _ = shape({"zeta": 0.1, "floor": -20.0, "center": True}, output, data)
+    moved, _ = shaped_by(zeta(0.1, center=True), output, data)
     level = (output["log_probs"] + output["entropy"])[PROMPTS[0] - 1 : PROMPTS[0] + RESPONSES[0] - 1].detach()
-    assert torch.allclose(shaped["advantages"][0], repo_r(data["advantages"][0], level, 0.1), rtol=0, atol=1e-7)
+    assert torch.allclose(moved["advantages"][0], repo_r(data["advantages"][0], level, 0.1), rtol=0, atol=1e-7)
 
 
 def test_no_gradient_flows_through_the_shaping():
     model, data = Model(), batch()
-    shaped, _ = shape({"zeta": 0.1, "floor": -20.0, "center": True}, model(data), data)
-    assert not shaped["advantages"].requires_grad
+    moved, _ = shaped_by(zeta(0.1, center=True), model(data), data)
+    assert not moved["advantages"].requires_grad
 
 
 def with_loss(name, **changes):
@@ -143,32 +171,24 @@ def with_loss(name, **changes):
     return config(policy_loss=PolicyLossConfig(loss_mode=name), **changes)
 
 
+@pytest.mark.parametrize("name", ["adapo", "vanilla"])
 @pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"])
-def test_adapo_at_its_start_is_verls_vanilla_bit_for_bit(mode):
+def test_adapo_at_its_start_is_verls_vanilla_bit_for_bit(mode, name):
     model, data = Model(), batch()
     clip = {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28, "loss_agg_mode": mode}
     stock = one_step(copy.deepcopy(model), partial(ppo_loss, config(**clip)), data)
-    bounds = {"low": 0.2, "high": 0.28, "dual": 3.0, "ratio_bounds": None}
-    data[PAYLOAD] = NonTensorData({"adapo": bounds})
-    ours = one_step(copy.deepcopy(model), partial(entropo_loss, with_loss("adapo", **clip)), data)
+    loss, data = told(run_of("adapo", loss=name), data)
+    ours = one_step(copy.deepcopy(model), partial(loss, with_loss(name, **clip)), data)
     for a, b in zip(stock[:3], ours[:3], strict=True):
         assert torch.equal(a, b)
     assert 0 <= ours[3]["entropo/clip/above_positive"].aggregate() <= 1
 
 
-@pytest.mark.parametrize(
-    ("name", "about"),
-    [
-        ("entropo_clip_cov", {"ratio": 0.1, "low": 1.0, "high": 5.0, "clip_low": 1.0, "clip_high": 1.0}),
-        ("entropo_kl_cov", {"ratio": 0.1, "beta": 1.0, "penalty": "k2"}),
-    ],
-)
-def test_the_chosen_tokens_arrive_jagged_and_are_counted(name, about):
-    model, data = Model(), batch()
-    data["entropo_selected"] = nested(torch.arange(r) == 1 for r in RESPONSES)
-    data[PAYLOAD] = NonTensorData({name: about})
-    loss, _, _, metrics = one_step(model, partial(entropo_loss, with_loss(name)), data)
-    word = "dropped" if name == "entropo_clip_cov" else "penalised"
+@pytest.mark.parametrize(("name", "word"), [("clip_cov", "dropped"), ("kl_cov", "penalised")])
+def test_the_chosen_tokens_arrive_jagged_and_are_counted(name, word):
+    door = f"entropo_{name}"
+    loss_fn, data = told(run_of(loss=door), batch(), CHOSEN)
+    loss, _, _, metrics = one_step(Model(), partial(loss_fn, with_loss(door)), data)
     assert metrics[f"entropo/selection/{word}"].aggregate() == pytest.approx(3 / 10)
     assert torch.isfinite(loss)
 
@@ -180,26 +200,27 @@ CHOSEN = [torch.arange(r) == 1 for r in RESPONSES]
 @pytest.mark.parametrize("name", ["vanilla", "adapo", "gspo"])
 def test_kl_cov_on_another_loss_adds_its_penalty_and_nothing_else(name, mode):
     model, data = Model(), batch()
-    payload = {"adapo": {"low": 0.2, "high": 0.28, "dual": 3.0, "ratio_bounds": None}}
-    data[PAYLOAD], data["entropo_selected"] = NonTensorData(payload), nested(CHOSEN)
-    plain, _ = entropo_loss(with_loss(name, loss_agg_mode=mode), model(data), data)
-    data[PAYLOAD] = NonTensorData(payload | {"penalty": {"beta": 2.0, "penalty": "k2"}})
+    below = ["adapo"] if name == "adapo" else []
+    plain, data = told(run_of(*below, loss=name), data)
+    without, _ = plain(with_loss(name, loss_agg_mode=mode), model(data), data)
+    kl_cov = run_of(*below, "kl_cov", loss=name, kl_cov={"beta": 2.0, "penalty": "k2"})
+    penalised, data = told(kl_cov, data, CHOSEN)
     output = model(data)
-    loss, metrics = entropo_loss(with_loss(name, loss_agg_mode=mode), output, data)
+    loss, metrics = penalised(with_loss(name, loss_agg_mode=mode), output, data)
     expected, start = 0.0, 0
     for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
         change = output["log_probs"][start + prompt] - data["old_log_probs"][row][1]
         expected, start = expected + 2.0 * float(change.detach().clamp(-20, 20)) ** 2 / 2, start + prompt + response
-    assert float((loss - plain).detach()) == pytest.approx(expected / (10 if mode == "token-mean" else 3), rel=1e-5)
+    assert float((loss - without).detach()) == pytest.approx(expected / (10 if mode == "token-mean" else 3), rel=1e-5)
     assert metrics["entropo/selection/penalised"].aggregate() == pytest.approx(3 / 10)
 
 
 def test_a_steps_entropy_coefficient_is_verls_own_with_that_constant_bit_for_bit():
     model, data = Model(), batch()
     stock = one_step(copy.deepcopy(model), partial(ppo_loss, config(entropy_coeff=0.02)), data)
-    data[PAYLOAD] = NonTensorData({"entropy_coeff": 0.02})
-    settings = config(entropy_coeff=0.5)
-    ours = one_step(copy.deepcopy(model), partial(entropo_loss, settings), data)
+    bonus = run_of(entropy_coeff={"law": "additive", "initial": 0.02})
+    (loss, data), settings = told(bonus, data), config(entropy_coeff=0.5)
+    ours = one_step(copy.deepcopy(model), partial(loss, settings), data)
     for a, b in zip(stock[:3], ours[:3], strict=True):
         assert torch.equal(a, b)
     assert settings.entropy_coeff == 0.5
@@ -213,16 +234,16 @@ def test_our_losses_refuse_to_run_under_another_trainer():
         one_step(Model(), partial(ppo_loss, with_loss("adapo")), batch())
 
 
-def shares(name, data, payload, actor=None, output=None):
+def shares(run, data, output, name="vanilla"):
     """Clip shares of a loss on log-probs that lie ``output`` above pi_old's, per response."""
-    data[PAYLOAD] = NonTensorData(payload)
+    loss, data = told(run, data, CHOSEN)
     old = [row for row in data["old_log_probs"].unbind()]
     moved = [row + shift for row, shift in zip(old, output, strict=True)]
     # the model's output has the prompt too, and lies one place to the left
     whole = [torch.cat([torch.zeros(p - 1), row, torch.zeros(1)]) for p, row in zip(PROMPTS, moved, strict=True)]
     logp = torch.cat(whole).requires_grad_()
-    actor = actor or with_loss(name, clip_ratio_low=0.2, clip_ratio_high=0.28)
-    _, metrics = entropo_loss(actor, {"log_probs": logp, "entropy": torch.zeros(20)}, data)
+    actor = with_loss(name, clip_ratio_low=0.2, clip_ratio_high=0.28)
+    _, metrics = loss(actor, {"log_probs": logp, "entropy": torch.zeros(20)}, data)
     return {
         key.removeprefix("entropo/clip/"): m.aggregate() for key, m in metrics.items() if key.startswith("entropo/clip")
     }
@@ -231,18 +252,18 @@ def shares(name, data, payload, actor=None, output=None):
 @pytest.mark.parametrize("name", ["vanilla", "gspo", "gpg", "cispo", "sapo", "clip_cov", "kl_cov", "geo_mean"])
 def test_clip_shares_by_hand_for_every_loss(name):
     """A = 1.5, -.5, .7 on 4, 4 and 2 of 10 tokens; ratios 1.5, 4 and .5; the dual clip is 3."""
-    found = shares(name, batch(), {}, output=[math.log(1.5), math.log(4.0), math.log(0.5)])
+    found = shares(run_of(loss=name), batch(), [math.log(1.5), math.log(4.0), math.log(0.5)], name)
     expected = {"above_positive": 0.4, "above_negative": 0.4, "dual": 0.4, "below_positive": 0.2, "below_negative": 0.0}
     assert found == pytest.approx(expected)
 
 
 def test_clip_shares_use_the_bounds_in_force():
     shifts = [math.log(1.5), math.log(0.9), 0.0]
-    wide = {"low": 0.05, "high": 0.6, "dual": 3.0, "ratio_bounds": (0.95, 9.0)}
-    found = shares("adapo", batch(), {"adapo": wide}, output=shifts)
+    wide = {"clip_low": 0.05, "ratio_min": 0.95, "ratio_max": 9.0, "clip_high": {"law": "fixed", "initial": 0.6}}
+    found = shares(run_of("adapo", adapo=wide), batch(), shifts, "adapo")
     assert found == pytest.approx({"outer": 0.4} | dict.fromkeys(SIDES, 0.0))
-    own = {"ratio": 0.0, "low": 1.0, "high": 5.0, "clip_low": 0.05, "clip_high": 0.6}
-    found = shares("entropo_clip_cov", batch(), {"entropo_clip_cov": own}, output=shifts)
+    own = {"clip_low": 0.05, "clip_high": 0.6}
+    found = shares(run_of(loss="entropo_clip_cov", clip_cov=own), batch(), shifts, "entropo_clip_cov")
     assert found == pytest.approx(dict.fromkeys(SIDES, 0.0) | {"below_negative": 0.4})
 
 
@@ -251,14 +272,13 @@ def test_clip_shares_take_the_sign_of_the_shaped_advantage():
     data = batch()
     data["old_log_probs"] = nested(torch.full((r,), -3.0) for r in RESPONSES)
     shifts = [0.0, math.log(0.5), 0.0]
-    assert shares("vanilla", data, {}, output=shifts)["below_negative"] == pytest.approx(0.4)
-    repo = {"zeta": 1.0, "floor": -20.0, "center": False}
-    assert shares("vanilla", data, repo, output=shifts)["below_negative"] == 0.0
+    assert shares(run_of(), data, shifts)["below_negative"] == pytest.approx(0.4)
+    assert shares(zeta(1.0), data, shifts)["below_negative"] == 0.0
 
 
 def test_clip_shares_are_exact_however_the_mini_batch_is_cut():
     shifts = [math.log(1.5), math.log(4.0), math.log(0.5)]
-    whole, parts = shares("vanilla", batch(), {}, output=shifts), dict.fromkeys(SIDES, 0.0)
+    whole, parts = shares(run_of(), batch(), shifts), dict.fromkeys(SIDES, 0.0)
     for row in range(3):
         data = batch()
         cut = TensorDict({name: nested([data[name][row]]) for name in FIELDS}, batch_size=1)

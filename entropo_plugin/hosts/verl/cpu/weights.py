@@ -2,13 +2,21 @@
 
 verl's own engines move weights by NCCL, HCCL, NIXL or Mooncake. verl imports this one where a recipe names it
 (``checkpoint_engine.custom_backend_module``); nothing else does. A weight travels as a line of JSON and its bytes.
+
+The sender's secret token reaches the receivers with verl's metadata, by Ray. Who does not know it gets nothing; the
+transfer has succeeded when every receiver has said that it has all weights. Nothing is encrypted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
-from collections.abc import AsyncGenerator, Generator
+import math
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any
 
 import ray
@@ -18,6 +26,11 @@ from verl.checkpoint_engine import CheckpointEngine, CheckpointEngineRegistry
 
 BACKEND = "entropo_tcp"
 PATIENCE = 120.0
+# Largest weight, in bytes; an embedding of 256k tokens and width 16k has as many in fp32.
+MOST = 1 << 34
+# Messages that wait for a slow receiver: weights are large, and each of them is a copy.
+WAITING = 4
+HELLO, DONE = b"hello", b"done"
 
 
 @CheckpointEngineRegistry.register(BACKEND)
@@ -27,44 +40,70 @@ class TcpCheckpointEngine(CheckpointEngine):
     Args:
         bucket_size: taken for verl's sake; weights are sent one at a time.
         is_master: whether this is the trainer's rank 0.
-        patience: seconds to wait for the other side.
+        patience: seconds to wait for the other side's next word, and for its taking the next of ours.
+        most: size of the largest weight, in bytes.
     """
 
-    def __init__(self, bucket_size: int, is_master: bool = False, patience: float = PATIENCE):
-        self.is_master, self.patience = is_master, patience
+    def __init__(self, bucket_size: int, is_master: bool = False, patience: float = PATIENCE, most: int = MOST):
+        self.is_master, self.patience, self.most = is_master, patience, most
         self.socket: zmq.Socket | None = None
-        self.receivers = 0
+        self.token, self.receivers, self.index = b"", 0, 0
+        self._network: str | None = None
 
     def prepare(self) -> dict[str, Any]:
-        """Open the sender's port; its address is all that the others need."""
+        """Where this engine runs; the sender also opens its ports and makes this transfer's token."""
+        self.finalize()
         if not self.is_master:
-            return {}
-        self.socket = zmq.Context.instance().socket(zmq.ROUTER)
+            return {"node": node()}
+        self.token = secrets.token_hex(16).encode()
+        # a receiver says little; who says more is cut off
+        self.socket = _socket(zmq.ROUTER, largest=1000)
         # a receiver that is not there is an error, not a message that is dropped
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        address = ray.util.get_node_ip_address()
-        return {"address": f"tcp://{address}:{self.socket.bind_to_random_port(f'tcp://{address}')}"}
+        local, self._network = _bind(self.socket, "127.0.0.1"), _bind(self.socket, ray.util.get_node_ip_address())
+        return {"node": node(), "local": local, "address": self._network, "token": self.token.decode()}
 
     @classmethod
     def build_topology(
         cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[dict[str, Any]]
     ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        """The sender learns how many receivers to wait for, each receiver the sender's address."""
-        senders = {"receivers": [rollout_world_size] + [0] * (actor_wg_world_size - 1)}
-        return senders, {"address": [metadata[0]["address"]] * rollout_world_size}
+        """The sender learns how many receivers there are and whether all are on its node; they learn its address."""
+        sender, receivers = metadata[0], metadata[actor_wg_world_size:]
+        near = [receiver.get("node") == sender["node"] for receiver in receivers]
+        senders: dict[str, list[Any]] = {"receivers": [0] * actor_wg_world_size, "local": [True] * actor_wg_world_size}
+        senders["receivers"][0], senders["local"][0] = rollout_world_size, all(near)
+        return senders, {
+            "address": [sender["local"] if is_near else sender["address"] for is_near in near],
+            "token": [sender["token"]] * rollout_world_size,
+            "index": list(range(rollout_world_size)),
+        }
 
-    def init_process_group(self, receivers: int = 0, address: str | None = None, **_: Any) -> None:
-        """Receivers say hello; the sender learns their names when it sends."""
+    def init_process_group(
+        self,
+        receivers: int = 0,
+        local: bool = False,
+        address: str | None = None,
+        token: str = "",
+        index: int = 0,
+        **_: Any,
+    ) -> None:
+        """Receivers say hello; the sender leaves the network where nobody is to come from there."""
         self.receivers = receivers
+        if self.is_master and local and self._network is not None:
+            assert self.socket is not None
+            self.socket.unbind(self._network)
+            self._network = None
         if address is not None:
-            self.socket = zmq.Context.instance().socket(zmq.DEALER)
+            self.token, self.index = token.encode(), index
+            self.socket = _socket(zmq.DEALER, largest=self.most)
+            self.socket.setsockopt(zmq.IPV6, int("[" in address))
             self.socket.connect(address)
-            self.socket.send(b"hello")
+            self.socket.send_multipart(self._word(HELLO))
 
     def finalize(self) -> None:
-        """Close the connection of this transfer."""
+        """Close the connection of this transfer; what has not been fetched by now has failed already."""
         if self.socket is not None:
-            self.socket.close(linger=int(self.patience * 1000))
+            self.socket.close(linger=0)
             self.socket = None
 
     async def send_weights(
@@ -73,13 +112,39 @@ class TcpCheckpointEngine(CheckpointEngine):
         """Send all weights. Every rank of the trainer calls this, because gathering a shard takes all of them.
 
         Raises:
-            TimeoutError: a rollout worker did not come in time.
+            TimeoutError: a rollout worker did not come, take a weight, or say that it has all, in time.
+            ConnectionError: a rollout worker has gone away.
+            ValueError: a weight is too large.
         """
-        names = [(await self._received())[0] for _ in range(self.receivers)]
+        try:
+            if self.receivers:
+                await self._send_all(weights)
+        finally:
+            # the other ranks gather with us whatever happens here
+            for _ in weights:
+                pass
+
+    async def _send_all(self, weights: Iterator[tuple[str, torch.Tensor]]) -> None:
+        names, count = await self._each(HELLO), 0
         for name, weight in weights:
-            if names:
-                self._send(names, *packed(name, weight))
-        self._send(names, b"")
+            parts = packed(name, weight)
+            if len(parts[1]) > self.most:
+                raise ValueError(f"{BACKEND}: {name} has {len(parts[1])} bytes, more than {self.most}.")
+            await self._send(names, *parts)
+            count += 1
+        await self._send(names, b"", str(count).encode())
+        await self._each(DONE)
+
+    async def _each(self, word: bytes) -> list[bytes]:
+        """The connections of all receivers, when each has said ``word``; whoever does not know the token is ignored."""
+        names: dict[bytes, bytes] = {}
+        end = time.monotonic() + self.patience
+        while len(names) < self.receivers:
+            name, *said = await self._received(end, f"{len(names)} of {self.receivers} rollout workers said {word!r}")
+            for index in range(self.receivers):
+                if _same(said, [self.token, str(index).encode(), word]):
+                    names[said[1]] = name
+        return list(names.values())
 
     async def receive_weights(  # type: ignore[override]  # verl declares a coroutine and iterates asynchronously
         self, global_steps: int | None = None
@@ -88,21 +153,76 @@ class TcpCheckpointEngine(CheckpointEngine):
 
         Raises:
             TimeoutError: the sender fell silent.
+            ValueError: what came is not what was sent.
         """
-        while (parts := await self._received())[0]:
+        count = 0
+        while (parts := await self._received(time.monotonic() + self.patience, f"{count} weights came"))[0]:
             yield unpacked(*parts)
-
-    def _send(self, names: list[bytes], *parts: bytes) -> None:
-        for name in names:
-            assert self.socket is not None
-            self.socket.send_multipart([name, *parts])
-
-    async def _received(self) -> list[bytes]:
+            count += 1
+        if parts[1:] != [str(count).encode()]:
+            raise ValueError(f"{BACKEND}: {count} weights came, not {parts[1:]}: the connection was interrupted.")
         assert self.socket is not None
-        waited = await asyncio.to_thread(self.socket.poll, int(self.patience * 1000))
-        if not waited:
-            raise TimeoutError(f"{BACKEND}: no word from the other side in {self.patience:.0f} s; see its own log.")
-        return self.socket.recv_multipart()
+        self.socket.send_multipart(self._word(DONE))
+
+    def _word(self, word: bytes) -> list[bytes]:
+        return [self.token, str(self.index).encode(), word]
+
+    async def _send(self, names: list[bytes], *parts: bytes) -> None:
+        assert self.socket is not None
+        for name in names:
+            end = time.monotonic() + self.patience
+            while not _sent(self.socket, [name, *parts]):
+                if time.monotonic() > end:
+                    raise TimeoutError(
+                        f"{BACKEND}: a rollout worker takes nothing for {self.patience:.0f} s; see its log."
+                    )
+                await asyncio.sleep(0.01)
+
+    async def _received(self, end: float, so_far: str) -> list[bytes]:
+        assert self.socket is not None
+        while time.monotonic() < end:
+            # in short waits: a thread that waits cannot be cancelled
+            if await asyncio.to_thread(self.socket.poll, 100):
+                return self.socket.recv_multipart()
+        raise TimeoutError(
+            f"{BACKEND}: no word from the other side in {self.patience:.0f} s ({so_far}); see its own log."
+        )
+
+
+def node() -> str:
+    """What two processes have in common exactly if they reach each other over the loopback interface."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()} {os.stat('/proc/self/ns/net').st_ino}"
+    except OSError:
+        return f"unknown {secrets.token_hex(8)}"
+
+
+def _socket(kind: int, largest: int) -> zmq.Socket:
+    socket: zmq.Socket = zmq.Context.instance().socket(kind)
+    for option, value in ((zmq.MAXMSGSIZE, largest), (zmq.SNDHWM, WAITING), (zmq.RCVHWM, WAITING)):
+        socket.setsockopt(option, value)
+    return socket
+
+
+def _bind(socket: zmq.Socket, address: str) -> str:
+    socket.setsockopt(zmq.IPV6, int(":" in address))
+    place = f"tcp://[{address}]" if ":" in address else f"tcp://{address}"
+    return f"{place}:{socket.bind_to_random_port(place)}"
+
+
+def _sent(socket: zmq.Socket, parts: list[bytes]) -> bool:
+    try:
+        socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as error:
+        raise ConnectionError(f"{BACKEND}: a rollout worker has gone away ({error}); see its log.") from error
+    return True
+
+
+def _same(said: list[bytes], wanted: list[bytes]) -> bool:
+    return len(said) == len(wanted) and all(map(hmac.compare_digest, said, wanted))
 
 
 def packed(name: str, weight: torch.Tensor) -> tuple[bytes, bytes]:
@@ -112,8 +232,15 @@ def packed(name: str, weight: torch.Tensor) -> tuple[bytes, bytes]:
     return json.dumps(head).encode(), flat.view(torch.uint8).numpy().tobytes()
 
 
-def unpacked(head: bytes, body: bytes) -> tuple[str, torch.Tensor]:
-    """The inverse of :func:`packed`."""
+def unpacked(head: bytes, body: bytes = b"") -> tuple[str, torch.Tensor]:
+    """The inverse of :func:`packed`.
+
+    Raises:
+        ValueError: the two do not belong together.
+    """
     about = json.loads(head)
-    flat = torch.frombuffer(bytearray(body), dtype=getattr(torch, about["dtype"]))
-    return about["name"], flat.view(about["shape"])
+    dtype, shape = getattr(torch, str(about["dtype"]), None), about["shape"]
+    if not isinstance(dtype, torch.dtype) or len(body) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{BACKEND}: {len(body)} bytes came for {str(about)[:200]}.")
+    flat = torch.frombuffer(bytearray(body), dtype=dtype) if body else torch.empty(0, dtype=dtype)
+    return about["name"], flat.view(shape)

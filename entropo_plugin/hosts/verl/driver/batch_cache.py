@@ -1,7 +1,8 @@
 """What verl itself reads and writes through TransferQueue on the driver, kept for one global step.
 
 Every field that monitoring and shaping need passes through the driver anyway: verl's own ``_compute_old_log_prob``,
-``_compute_advantage`` and ``_compute_metrics`` fetch or write it. Listening to them costs no traffic.
+``_compute_advantage`` and ``_compute_metrics`` fetch or write it. Keeping it costs no traffic; fields that verl did not
+move are fetched.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ KEPT = (
     "entropy",
     "rollout_log_probs",
     "advantages",
+    "ref_log_prob",
     "rm_scores",
     "uid",
 )
 
 
-class Overheard:
+class BatchCache:
     """The latest value of each field of :data:`KEPT` by row key, as ``(response,)`` tensors without padding."""
 
     def __init__(self) -> None:
@@ -61,10 +63,10 @@ class Overheard:
         return all(name in self._rows.get(key, ()) for key in keys)
 
     def rows(self, batch: Any, keys: Sequence[str], name: str) -> list[Any]:
-        """One field of these rows of a batch, fetched if it was not heard.
+        """One field of these rows of a batch, fetched if verl did not move it.
 
         Args:
-            batch: verl's metadata; its partition is where a field that was not heard is fetched from.
+            batch: verl's metadata; its partition is where a field that verl did not move is fetched from.
             keys: the rows.
             name: one of :data:`KEPT`.
         """
@@ -88,12 +90,12 @@ def _rows(values: Any, count: int) -> list[Any]:
     return [values] * count if isinstance(values, str) else list(values)
 
 
-def _wrapped(function: Callable[..., Any], heard: Callable[[dict[str, Any], Any], None]) -> Callable[..., Any]:
+def _wrapped(function: Callable[..., Any], keep: Callable[[dict[str, Any], Any], None]) -> Callable[..., Any]:
     signature = inspect.signature(function)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         answer = function(*args, **kwargs)
-        heard(signature.bind(*args, **kwargs).arguments, answer)
+        keep(signature.bind(*args, **kwargs).arguments, answer)
         return answer
 
     return call

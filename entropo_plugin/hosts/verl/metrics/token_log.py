@@ -6,14 +6,16 @@ import json
 import logging
 import os
 import re
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from entropo_plugin.config import Monitor
+from entropo_plugin.atomic import append_whole, open_regular, replacing
+from entropo_plugin.config import ConfigError, Monitor
+from entropo_plugin.fields import shown
+from entropo_plugin.hosts.verl.metrics.token_place import obstacle, unknown_home
 from entropo_plugin.monitor import StepTokens, token_records
-from entropo_plugin.side_file import NAME, beside
+from entropo_plugin.side_file import TOKENS, beside
 
 logger = logging.getLogger("entropo_plugin")
 
@@ -21,6 +23,12 @@ logger = logging.getLogger("entropo_plugin")
 AROUND = 64
 # Every line begins with its step, so that lines can be sorted out without being parsed whole.
 STEP = re.compile(rb'\{"step": (\d+), ')
+BEGIN = b'{"step": '
+# What tells a file of ours from another whose lines begin so.
+KEYS = (b'"token": ', b'"cost": ')
+# A line of ours has some kilobytes, whatever its tokens are.
+LONGEST = 1 << 20
+FOLDER = "entropo.monitor.folder"
 
 
 def token_file(config: Any, settings: Monitor) -> TokenFile | None:
@@ -38,17 +46,58 @@ def place(config: Any, folder: str | None) -> Path:
 
     Without either logger it is ``trainer.default_local_dir``.
     """
-    trainer, environment = config.trainer, os.environ
-    loggers = [trainer.logger] if isinstance(trainer.logger, str) else list(trainer.logger)
-    own = Path(trainer.project_name, trainer.experiment_name)
+    trainer, loggers = config.trainer, _loggers(config)
     if folder is not None:
-        return Path(folder).expanduser() / NAME
+        return Path(os.path.expanduser(folder), TOKENS)
     if "file" in loggers:
-        root = Path(environment.get("VERL_FILE_LOGGER_ROOT", ".")).expanduser()
-        return beside(Path(environment.get("VERL_FILE_LOGGER_PATH") or root / f"{own}.jsonl"))
+        return beside(_file_log(trainer), TOKENS)
     if "tensorboard" in loggers:
-        return Path(environment.get("TENSORBOARD_DIR", Path("tensorboard_log") / own)) / NAME
-    return Path(trainer.default_local_dir) / NAME
+        own = f"tensorboard_log/{trainer.project_name}/{trainer.experiment_name}"
+        return Path(os.environ.get("TENSORBOARD_DIR", own), TOKENS)
+    return Path(str(trainer.default_local_dir), TOKENS)
+
+
+def _loggers(config: Any) -> list[str]:
+    logger = config.trainer.logger
+    return [logger] if isinstance(logger, str) else list(logger or [])
+
+
+def _file_log(trainer: Any) -> Path:
+    """The log of verl's file logger, which writes a number or null in a name as text (tracking.py, FileLogger)."""
+    root = os.path.expanduser(os.environ.get("VERL_FILE_LOGGER_ROOT", "."))
+    own = Path(root, str(trainer.project_name), f"{trainer.experiment_name}.jsonl")
+    return Path(os.environ.get("VERL_FILE_LOGGER_PATH") or own)
+
+
+def check_token_file(config: Any, settings: Monitor) -> None:
+    """Refuse at start-up a place in which ``tokens.jsonl`` cannot be written, as far as it can be seen from here.
+
+    Raises:
+        ConfigError: names the key, its value and what to change.
+    """
+    folder, reason = settings.folder, None
+    if folder is not None:
+        reason = unknown_home(folder) or obstacle(os.path.expanduser(folder))
+    if reason is None and settings.tokens:
+        reason = _unusable(config, folder)
+    if reason:
+        raise ConfigError(f"{FOLDER}={shown(folder)}: {reason}. Set {FOLDER} to a folder that can be written to.")
+
+
+def _unusable(config: Any, folder: str | None) -> str | None:
+    """What is wrong with the file itself, which may be there already."""
+    loggers = _loggers(config)
+    if folder is None and config.trainer.default_local_dir is None and not {"file", "tensorboard"} & {*loggers}:
+        return "there is no log to lie beside, and trainer.default_local_dir is null"
+    path = place(config, folder)
+    if (reason := obstacle(str(path.parent))) is not None:
+        return reason
+    if "file" in loggers and os.path.abspath(path) == os.path.abspath(_file_log(config.trainer)):
+        return f"{path} is verl's own log"
+    try:
+        return None if is_ours(path) else f"{path} was not written by entropo_plugin, and is left alone"
+    except OSError as error:
+        return f"{path} cannot be used ({error.strerror})"
 
 
 def token_lines(tokens: StepTokens, n: int, step: int, tokenizer: Any) -> list[bytes]:
@@ -100,7 +149,7 @@ class TokenFile:
         try:
             self._begin(step)
             self._append(_fitting(lines, self.most // 2))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._broken = True
             logger.warning("entropo_plugin: %s cannot be written (%s); no more tokens are recorded.", self.path, error)
 
@@ -109,6 +158,8 @@ class TokenFile:
         if self._begun:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not is_ours(self.path):
+            raise ValueError("it was not written by entropo_plugin and is left alone; move it, or set " + FOLDER)
         if self.path.exists():
             self._keep(lambda found: found < step)
         self._begun = True
@@ -118,16 +169,14 @@ class TokenFile:
         if self.path.exists() and self.path.stat().st_size + len(new) > self.most:
             oldest = self._oldest_to_keep(self.most // 2 - len(new))
             self._keep(lambda found: found >= oldest)
-        with self.path.open("ab", buffering=0) as file:
-            file.write(new)
+        append_whole(self.path, new)
 
     def _oldest_to_keep(self, room: int) -> int:
         """The first step from which on the file's lines take ``room`` bytes at most."""
         sizes: dict[int, int] = {}
-        with self.path.open("rb") as lines:
-            for line in lines:
-                if (step := step_of(line)) is not None:
-                    sizes[step] = sizes.get(step, 0) + len(line)
+        for line in whole_lines(self.path):
+            if (step := step_of(line)) is not None:
+                sizes[step] = sizes.get(step, 0) + len(line)
         oldest = max(sizes, default=0) + 1
         for step in sorted(sizes, reverse=True):
             room -= sizes[step]
@@ -138,13 +187,41 @@ class TokenFile:
 
     def _keep(self, wanted: Callable[[int], bool]) -> None:
         """Drop the lines of other steps; a crash at any instant leaves either the old file or the new one."""
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        with self.path.open("rb") as old, partial.open("wb") as new:
-            new.writelines(line for line in old if (step := step_of(line)) is not None and wanted(step))
-            new.flush()
-            os.fsync(new.fileno())
-        shutil.copymode(self.path, partial)
-        os.replace(partial, self.path)
+        # where it is a link, the file behind it is replaced
+        with replacing(Path(os.path.realpath(self.path))) as new:
+            new.writelines(
+                line for line in whole_lines(self.path) if (step := step_of(line)) is not None and wanted(step)
+            )
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a regular file, a longer one than any of ours in pieces.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        while line := file.readline(LONGEST):
+            yield line
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is one that we have written, to its last line but one that a crash has cut; or is not there.
+
+    Raises:
+        OSError: as :func:`whole_lines`.
+    """
+    first = True
+    try:
+        for line in whole_lines(path):
+            if not line.endswith(b"\n") and len(line) < LONGEST:
+                return not first or line.startswith(BEGIN[: len(line)])
+            if step_of(line) is None or first and not all(key in line for key in KEYS):
+                return False
+            first = False
+    except FileNotFoundError:
+        pass
+    return True
 
 
 def step_of(line: bytes) -> int | None:

@@ -1,104 +1,63 @@
-"""``entropo doctor``: whether everything is in place, one line each: ok, or the problem and what to do."""
+"""``entropo doctor``: whether everything is in place, one line each: ok, a note, or the problem and what to do."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib.util
-import logging
-import os
+import inspect
+import io
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-from entropo_plugin.config import ESTIMATORS, TRAINER_MODES
+from entropo_plugin.hosts.verl.startup.composition import compose, compose_command
+from entropo_plugin.hosts.verl.startup.finding import FIX, Check, Finding, guarded, whole
+from entropo_plugin.hosts.verl.startup.processes import fresh_process, ray_worker
+from entropo_plugin.hosts.verl.startup.redaction import redact
+from entropo_plugin.recipe_files import chosen, composition
 
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the examination; without a remedy it is good news."""
-
-    subject: str
-    words: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        if not self.remedy:
-            return f"ok       {self.subject}: {self.words}"
-        return f"PROBLEM  {self.subject}: {self.words}\n         what to do: {self.remedy}"
+__all__ = ["Finding", "compose", "examine"]
 
 
 def examine(options: argparse.Namespace) -> int:
-    """Print every finding; 0 only when all is well."""
+    """Print every finding; 1 when one of them is a problem.
+
+    Args:
+        options: ``arguments`` as for ``python -m verl.trainer.main_ppo``; ``no_ray`` leaves the Ray worker out.
+    """
     warnings.simplefilter("ignore")
-    checks: list[Callable[[], Iterator[Finding]]] = [_versions, _process]
-    if options.config_name or options.overrides:
-        checks.append(functools.partial(_recipe, options))
-    checks += [_platform] if options.no_ray else [_platform, _ray_worker]
+    checks: list[tuple[str, Check]] = [("versions", _versions), ("a process that imports verl", fresh_process)]
+    if options.arguments:
+        checks.append(("recipe", functools.partial(_recipe, options.arguments)))
+    checks.append(("device platform", _platform))
+    if not options.no_ray:
+        checks.append(("Ray worker", ray_worker))
     problems = 0
-    for check in checks:
-        for finding in _guarded(check):
-            print(finding, flush=True)
+    for name, check in checks:
+        for finding in guarded(name, check):
+            print(redact(str(finding), options.arguments), flush=True)
             problems += bool(finding.remedy)
-    print(f"\n{problems} problem(s) found." if problems else "\nAll is well.")
+    print(f"\n{problems} problem(s)." if problems else "\nAll is well.")
     return int(problems > 0)
-
-
-def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    try:
-        yield from check()
-    except Exception as error:
-        words = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else 'no message'}"
-        yield Finding(
-            getattr(check, "__name__", "check").strip("_"), words, "mend what the message names, then run again"
-        )
 
 
 def _versions() -> Iterator[Finding]:
     try:
-        from entropo_plugin.plugin import unsupported, verl_version
+        import verl  # noqa: F401
     except ImportError as error:
-        yield Finding("verl", f"cannot be imported ({error})", "pip install 'verl>=0.9.1,<0.10'")
+        yield Finding("verl", f"cannot be imported: {whole(error)}", "pip install 'verl>=0.9.1,<0.10'")
         return
+    from entropo_plugin.plugin import unsupported, verl_version
+
     complaint = unsupported()
     yield Finding(
         "verl", complaint or f"{verl_version()} is supported", "install a supported verl" if complaint else ""
     )
     for module, wanted in (("transfer_queue", "pip install TransferQueue"), ("hydra", "pip install hydra-core")):
-        found = importlib.util.find_spec(module) is not None
-        yield Finding(f"package {module}", "installed" if found else "missing", "" if found else wanted)
-
-
-def registered() -> dict[str, Any]:
-    """What this process knows of us, after importing verl's registries."""
-    import verl.trainer.ppo.v1 as v1
-    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
-    from verl.utils.device import get_device_name
-
-    from entropo_plugin.hosts.verl.startup.import_hooks import failures
-
-    return {
-        "estimators": [name for name in ESTIMATORS if name in ADV_ESTIMATOR_REGISTRY],
-        "trainer modes": [name for name in TRAINER_MODES if name in v1.trainer_base.TRAINER_REGISTRY],
-        "failures": dict(failures),
-        "platform": get_device_name(),
-    }
-
-
-def _registration(where: str, known: dict[str, Any]) -> Iterator[Finding]:
-    remedy = "unset VERL_USE_EXTERNAL_PLUGINS (or set it to auto) and reinstall entropo-plugin there"
-    for kind, expected in (("estimators", ESTIMATORS), ("trainer modes", TRAINER_MODES)):
-        missing = [name for name in expected if name not in known[kind]]
-        words = f"{kind} missing: {', '.join(missing)}" if missing else f"{kind} registered: {', '.join(known[kind])}"
-        yield Finding(where, words, remedy if missing else "")
-    for name, reason in known["failures"].items():
-        yield Finding(where, f"{name} failed: {reason}", "report it with this line, or reinstall entropo-plugin")
-
-
-def _process() -> Iterator[Finding]:
-    policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto")
-    yield from _registration(f"this process (VERL_USE_EXTERNAL_PLUGINS={policy})", registered())
+        there = importlib.util.find_spec(module) is not None
+        yield Finding(f"package {module}", "installed" if there else "missing", "" if there else wanted)
 
 
 def _platform() -> Iterator[Finding]:
@@ -109,50 +68,53 @@ def _platform() -> Iterator[Finding]:
 
     name = get_device_name()
     if name == "cuda" and not torch.cuda.is_available():
-        yield Finding(
-            "device platform",
-            'no accelerator found, verl falls back to "cuda"',
-            "nothing if this is the head node of a GPU cluster; to train on the CPU set ENTROPO_CPU=1 or use "
-            "+entropo_host=cpu",
+        words = (
+            'no accelerator here, verl falls back to "cuda". Right on the head node of a GPU cluster; to train on the '
+            "CPU set ENTROPO_CPU=1 or use +entropo_host=cpu"
         )
+        yield Finding("device platform", words, note=True)
     else:
         yield Finding("device platform", f"{name}{' (our CPU host)' if cpu.active() else ''}")
 
 
-def _ray_worker() -> Iterator[Finding]:
-    import ray
+def _recipe(arguments: list[str]) -> Iterator[Finding]:
+    """Every job of these arguments: what we say of its configuration, then what verl says; neither hides the other."""
+    import entropo_plugin.plugin  # noqa: F401  the checks need what it registers, whatever verl's switch says
 
-    mine = not ray.is_initialized()
-    if mine:
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     try:
-        known = ray.get(ray.remote(registered).remote(), timeout=120)
-        yield from _registration("Ray worker", known)
-        yield Finding("Ray worker", f"device platform {known['platform']}")
-    finally:
-        if mine:
-            ray.shutdown()
+        jobs = compose_command(arguments)
+    except Exception as error:
+        yield Finding("recipe", whole(error), composition(chosen(arguments)) or FIX)
+        return
+    for name, config in jobs:
+        for check in (_ours, _verls):
+            for finding in guarded(f"recipe {name}", functools.partial(check, f"recipe {name}", config)):
+                yield Finding(finding.subject, redact(finding.words, config), finding.remedy, finding.note)
 
 
-def compose(name: str, overrides: list[str], folder: str | None = None) -> Any:
-    """A whole verl configuration as its command line would compose it."""
-    import hydra
+def _ours(subject: str, config: Any) -> Iterator[Finding]:
+    """Our own start-up check, as ``validate_config`` runs it first."""
+    from verl.utils.device import auto_set_device
 
-    where = [f"hydra.searchpath=[file://{os.path.abspath(folder)}]"] if folder else []
-    with hydra.initialize_config_module("verl.trainer.config", version_base=None):
-        return hydra.compose(name, [*where, *overrides])
+    from entropo_plugin.hosts.verl.startup.guard import prepare
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        auto_set_device(config)
+        plan = prepare(config)
+    if plan is None:
+        yield Finding(subject, "nothing of ours is asked for; add +entropo=NAME", note=True)
+        return
+    yield Finding(subject, plan.in_words())
+    for sentence in plan.warnings(config):
+        yield Finding(subject, sentence, note=True)
 
 
-def _recipe(options: argparse.Namespace) -> Iterator[Finding]:
-    import contextlib
-    import io
-
+def _verls(subject: str, config: Any) -> Iterator[Finding]:
+    """verl's own check; the original, because ours has been asked already."""
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    name = options.config_name or "ppo_trainer"
-    config = compose(name, options.overrides, options.config_dir)
     with contextlib.redirect_stdout(io.StringIO()):
-        validate_config(config, need_reference_policy(config), need_critic(config))
+        inspect.unwrap(validate_config)(config, need_reference_policy(config), need_critic(config))
     mode = config.trainer.v1.trainer_mode
-    yield Finding(f"recipe {name}", f"valid: estimator {config.algorithm.adv_estimator}, trainer {mode}")
+    yield Finding(subject, f"valid: estimator {config.algorithm.adv_estimator}, trainer {mode}")

@@ -15,6 +15,7 @@ logger = logging.getLogger("entropo_plugin")
 
 failures: dict[str, str] = {}
 _waiting: dict[str, list[Callable[[ModuleType], None]]] = {}
+_looked_for: set[str] = set()
 
 
 def after_import(name: str, action: Callable[[ModuleType], None]) -> None:
@@ -29,7 +30,7 @@ def after_import(name: str, action: Callable[[ModuleType], None]) -> None:
         sys.meta_path.insert(0, _Finder())
 
 
-def guarded(label: str, action: Callable[[], None]) -> None:
+def guarded(label: str, action: Callable[[], Any]) -> None:
     """Run ``action``; a failure is recorded and said at WARNING, because verl hides a plugin's errors at DEBUG."""
     try:
         action()
@@ -46,23 +47,26 @@ class _Finder(importlib.abc.MetaPathFinder):
     """Finds nothing itself: wraps the loader of a module that somebody waits for."""
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        actions = _waiting.pop(fullname, None)
-        if not actions:
+        if fullname not in _waiting or fullname in _looked_for:
             return None
-        spec = importlib.util.find_spec(fullname)
+        _looked_for.add(fullname)  # the search below asks this finder again
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            _looked_for.discard(fullname)
         if spec is None or spec.loader is None:
-            _waiting[fullname] = actions
             return None
-        _after_exec(spec.loader, fullname, actions)
+        _after_exec(spec.loader, fullname)
         return spec
 
 
-def _after_exec(loader: Any, name: str, actions: list[Callable[[ModuleType], None]]) -> None:
+def _after_exec(loader: Any, name: str) -> None:
+    """Act when the module is executed: a mere search for its spec must not use the actions up."""
     original = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
         original(module)
-        for action in actions:
+        for action in _waiting.pop(name, []):
             _run(name, action, module)
 
     loader.exec_module = exec_module

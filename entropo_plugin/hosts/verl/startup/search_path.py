@@ -3,10 +3,16 @@
 Hydra discovers plugins in the namespace package ``hydra_plugins`` only, so the wheel installs this file there.
 """
 
+from typing import Any
+
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 from entropo_plugin.recipe_files import folder
+
+GROUP, NAME = "entropo_settings", "defaults.yaml"
 
 
 class EntropoSearchPath(SearchPathPlugin):
@@ -17,3 +23,20 @@ class EntropoSearchPath(SearchPathPlugin):
         # The parent too: ``+recipes=7b/NAME`` is a choice of the group ``recipes``, because Hydra's grammar for the
         # command line lets no group's name begin with a digit.
         search_path.append(provider="entropo", path=f"file://{folder().parent}")
+        node: Any = Defaults()
+        stored = ConfigStore.instance().repo.setdefault(GROUP, {})
+        stored[NAME] = ConfigNode(name=NAME, node=node, group=GROUP, package=None, provider="entropo")
+
+
+class Defaults:
+    """Every key of the node ``entropo:`` with its default, so that each can be overridden without a ``+``.
+
+    Hydra copies a stored node when a configuration names it, and only then are the methods imported, and torch with
+    them: an application that does not use us pays nothing. The values are plain, because a typed node would put
+    Hydra's messages in place of ours.
+    """
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        from entropo_plugin.config import defaults
+
+        return OmegaConf.create(defaults())

@@ -19,35 +19,26 @@ def actor_bounds(actor: Any) -> tuple[float, float]:
     return actor.clip_ratio if low is None else low, actor.clip_ratio if high is None else high
 
 
-def bounds_in_force(actor: Any, payload: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of ``clip_sides``: ADAPO's and Clip-Cov's own bounds of this step, or the actor's."""
-    if "adapo" in payload:
-        return dict(payload["adapo"])
+def bounds_in_force(actor: Any, own: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``clip_sides``: the actor's clip, with what the active method's loss has of its own in its place."""
     low, high = actor_bounds(actor)
-    own = payload.get("entropo_clip_cov", {})
-    return {
-        "low": own.get("clip_low", low),
-        "high": own.get("clip_high", high),
-        "dual": actor.get("clip_ratio_c", 3.0),
-    }
+    return {"low": low, "high": high, "dual": actor.get("clip_ratio_c", 3.0)} | own
 
 
-def clip_shares(
-    actor: Any, payload: dict[str, Any], model_output: dict[str, Any], data: TensorDict
-) -> dict[str, Metric]:
+def clip_shares(actor: Any, own: dict[str, Any], model_output: dict[str, Any], data: TensorDict) -> dict[str, Metric]:
     """``entropo/clip/SIDE`` of one micro-batch: shares of the global mini-batch's response tokens.
 
     Nothing here touches the loss: log-probs are read detached, and nothing is written back.
 
     Args:
         actor: verl's actor settings.
-        payload: this step's payload, empty where we only measure.
+        own: the clip of the active method's loss, from ``Method.clip_bounds``; empty where the loss is verl's.
         model_output: of the actor's forward pass.
         data: the micro-batch, with the advantages that the loss received.
     """
     mask, old, advantage = (_padded(data[name]) for name in ("response_mask", "old_log_probs", "advantages"))
     logp = no_padding_2_padding(model_output["log_probs"].detach(), data)[:, : mask.shape[1]]
-    bounds = bounds_in_force(actor, payload)
+    bounds = bounds_in_force(actor, own)
     sides = clip_sides(logp, old, advantage, mask, **bounds)
     if bounds.get("ratio_bounds") is None:
         del sides["outer"]

@@ -1,11 +1,12 @@
 """The loss that runs in every actor worker, installed once through verl's ``set_loss_fn``.
 
-It shapes the advantages with the current policy's log-probs where the step's payload asks for it, and leaves everything
-else (policy loss, normalisation, KL loss, entropy bonus) to verl's own ``ppo_loss``.
+It runs the worker's part of the pipeline where a method of this run has one, and leaves everything else (policy loss,
+normalisation, KL loss, entropy bonus) to verl's own ``ppo_loss``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -17,73 +18,136 @@ from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import no_padding_2_padding
 
-from entropo_plugin.hosts.verl.worker import policy_losses as losses
 from entropo_plugin.hosts.verl.worker.clip_shares import clip_shares
-from entropo_plugin.objectives import repo_r, stand_in
+from entropo_plugin.hosts.verl.worker.policy_losses import NAME, Step, aggregate, within
+from entropo_plugin.methods.active import selection_name
+from entropo_plugin.methods.base import Method, Tokens
+from entropo_plugin.pipeline import drop, loss_owner, overrides, penalties, shape
 
 PAYLOAD = "entropo"
-SELECTED = "entropo_selected"
+SELECTED = "entropo_selected_"
 BROKEN = "entropo/nonfinite/log_probs"
 
 
-def entropo_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None) -> Any:
-    """verl's ``ppo_loss`` on advantages that follow the current policy, and with our policy losses informed.
+def entropo_loss(
+    config: Any,
+    model_output: dict[str, Any],
+    data: TensorDict,
+    dp_group: Any = None,
+    methods: Sequence[Method] = (),
+) -> Any:
+    """verl's ``ppo_loss`` on advantages that follow the current policy, and with the methods' losses informed.
 
-    Without a payload the arguments go through untouched, so that the loss is verl's bit for bit; clip shares are added
+    Without methods the arguments go through untouched, so that the loss is verl's bit for bit; clip shares are added
     to the metrics either way.
+
+    Args:
+        config: verl's ``ActorConfig``.
+        model_output: the forward pass's ``log_probs``, and ``entropy`` where it was asked for.
+        data: the micro-batch.
+        methods: what runs, as the driver made them; their memories stay on the driver.
     """
-    payload = tu.get_non_tensor_data(data, PAYLOAD, None)
-    if not payload:
-        loss, found = ppo_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
-        return loss, found | clip_shares(config, {}, model_output, data)
-    changed, metrics = shape(payload, model_output, data) if "zeta" in payload else (data, {})
-    config = with_entropy_coeff(config, payload)
-    with losses.step(payload, chosen(data)) as current:
-        loss, found = ppo_loss(config=config, model_output=model_output, data=changed, dp_group=dp_group)
-        if "penalty" in payload:
-            loss = loss + losses.penalty(model_output, data, config)
-    shares = {name: token_share(marked, data) for name, marked in current.shares.items()}
-    shares |= {BROKEN: token_share(broken(model_output, data), data)}
-    return loss, found | metrics | shares | clip_shares(config, payload, model_output, changed)
+    coefficients = tu.get_non_tensor_data(data, PAYLOAD, None)
+    if not methods or coefficients is None:
+        loss, metrics = ppo_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
+        return loss, metrics | clip_shares(config, {}, model_output, data)
+    step = Step(methods, coefficients, selected=chosen(methods, data))
+    step.tokens = tokens_of(model_output, data)
+    acting, moved = acting_config(config, step), shaped(step, data)
+    with within(step):
+        loss, metrics = ppo_loss(config=acting, model_output=model_output, data=moved, dp_group=dp_group)
+    loss = with_penalties(loss, step, acting)
+    return loss, metrics | own_metrics(step, config, model_output, moved)
 
 
-def broken(model_output: dict[str, Any], data: TensorDict) -> Tensor:
-    """``(batch, response)`` True where the current log-prob is NaN or infinite.
+def tokens_of(model_output: dict[str, Any], data: TensorDict) -> Tokens:
+    """The micro-batch, ``(batch, response)``, with the current policy's log-probs and entropies."""
+    mask = _padded(data["response_mask"])
+    width = mask.shape[1]
+    entropy = model_output.get("entropy")
+    return Tokens(
+        log_prob=no_padding_2_padding(model_output["log_probs"], data)[:, :width],
+        mask=mask,
+        old_log_prob=_padded(data["old_log_probs"]),
+        advantage=_padded(data["advantages"]),
+        entropy=None if entropy is None else no_padding_2_padding(entropy, data)[:, :width],
+        ref_log_prob=_padded(data["ref_log_prob"]) if "ref_log_prob" in data.keys() else None,
+    )
 
-    The losses bound the ratio, so that an infinite log-prob need not show in them.
-    """
-    return ~no_padding_2_padding(model_output["log_probs"].detach(), data).isfinite()
 
-
-def with_entropy_coeff(config: Any, payload: dict[str, Any]) -> Any:
-    """verl's actor settings with this step's entropy coefficient; they are frozen, so a copy."""
-    if payload.get("entropy_coeff", config.entropy_coeff) == config.entropy_coeff:
+def acting_config(config: Any, step: Step) -> Any:
+    """verl's actor settings with this step's scalars and the active method's loss; they are frozen, so a copy."""
+    changes: dict[str, Any] = dict(overrides(step.methods, step.coefficients))
+    if loss_owner(step.methods) is not None:
+        policy_loss = copy(config.policy_loss)
+        vars(policy_loss)["loss_mode"] = NAME
+        changes["policy_loss"] = policy_loss
+    if all(getattr(config, name) == value for name, value in changes.items()):
         return config
     changed = copy(config)
-    vars(changed)["entropy_coeff"] = payload["entropy_coeff"]
+    vars(changed).update(changes)
     return changed
 
 
-def chosen(data: TensorDict) -> Tensor | None:
-    """The driver's chosen tokens in this micro-batch, ``(batch, response)`` boolean, or None."""
-    if SELECTED not in data.keys():
-        return None
+def shaped(step: Step, data: TensorDict) -> TensorDict:
+    """The micro-batch with its advantages after the worker's shapes; the caller's data stay as they are.
+
+    They are used again in the next epoch.
+    """
+    if not any(method.shapes == "worker" for method in step.methods):
+        return data
+    assert step.tokens is not None
+    advantage = shape(step.methods, step.tokens, step.coefficients, "worker")
+    moved = data.copy()
+    moved["advantages"] = _like(drop(step.methods, advantage, step.selected), data["advantages"])
+    return moved
+
+
+def with_penalties(loss: Tensor, step: Step, config: Any) -> Tensor:
+    """The loss and what the methods add to it, normalised alike."""
+    assert step.tokens is not None
+    extra = penalties(step.methods, step.tokens, step.coefficients, step.selected)
+    if extra is None:
+        return loss
+    return loss + aggregate(extra, step.tokens.mask.bool(), config.loss_agg_mode, config)
+
+
+def own_metrics(step: Step, config: Any, model_output: dict[str, Any], data: TensorDict) -> dict[str, Metric]:
+    """What is logged of one micro-batch, as shares of the global mini-batch's response tokens."""
+    assert step.tokens is not None
+    values = {BROKEN: ~step.tokens.log_prob.detach().isfinite()}
+    if any(method.shapes == "worker" for method in step.methods):
+        late = next(method for method in step.methods if method.shapes == "worker")
+        name = selection_name(step.methods, late, "entropo/shift")
+        values[name] = (_padded(data["advantages"]) - step.tokens.advantage).abs()
+    for method in step.methods:
+        if method.name in step.selected:
+            name = selection_name(step.methods, method, f"entropo/selection/{method.acts_on}")
+            values[name] = step.selected[method.name]
+    shares = {name: token_share(value, data) for name, value in values.items()}
+    owner = loss_owner(step.methods)
+    bounds = {} if owner is None else owner.clip_bounds(step.coefficients[owner.name])
+    return shares | clip_shares(config, bounds, model_output, data)
+
+
+def chosen(methods: Sequence[Method], data: TensorDict) -> dict[str, Tensor]:
+    """By method, the driver's chosen tokens in this micro-batch, ``(batch, response)`` boolean."""
     mask = data["response_mask"]
     width = int(mask.offsets().diff().max()) if mask.is_nested else mask.shape[1]
-    return losses.padded(data[SELECTED], width)
+    names = [method.name for method in methods if f"{SELECTED}{method.name}" in data.keys()]
+    return {name: padded_boolean(data[f"{SELECTED}{name}"], width) for name in names}
 
 
-def shape(payload: dict[str, Any], model_output: dict[str, Any], data: TensorDict) -> tuple[TensorDict, dict[str, Any]]:
-    """REPO-R on one micro-batch; the caller's data stay as they are, because they are used again in the next epoch."""
-    logp = no_padding_2_padding(model_output["log_probs"], data)
-    entropy = no_padding_2_padding(model_output["entropy"], data) if payload["center"] else None
-    base = data["advantages"]
-    padded = base.to_padded_tensor(0.0) if base.is_nested else base
-    level = stand_in(logp, entropy, payload["floor"])[:, : padded.shape[1]]
-    shaped = repo_r(padded, level, payload["zeta"])
-    changed = data.copy()
-    changed["advantages"] = _like(shaped, base)
-    return changed, {"entropo/shift": token_share((shaped - padded).abs(), data)}
+def padded_boolean(nested: Tensor, width: int) -> Tensor:
+    """``(batch, width)`` boolean from a jagged one; ``to_padded_tensor`` does not know booleans."""
+    rows = torch.zeros(nested.shape[0], width, dtype=torch.bool, device=nested.device)
+    for row, values in zip(rows, nested.unbind(), strict=True):
+        row[: len(values)] = values.bool()
+    return rows
+
+
+def _padded(values: Tensor) -> Tensor:
+    return values.to_padded_tensor(0) if values.is_nested else values
 
 
 def _like(padded: Tensor, original: Any) -> Tensor:
@@ -99,9 +163,7 @@ def token_share(values: Tensor, data: TensorDict) -> Metric:
 
     A value that is not finite counts 0.
     """
-    mask = data["response_mask"]
-    mask = mask.to_padded_tensor(0) if mask.is_nested else mask
-    kept = mask.bool() & values.isfinite()
+    kept = _padded(data["response_mask"]).bool() & values.isfinite()
     total = torch.where(kept, values, torch.zeros_like(values)).sum()
     share = total * data["dp_size"] / max(data["batch_num_tokens"], 1)
     return Metric(value=share, aggregation=AggregationType.SUM)

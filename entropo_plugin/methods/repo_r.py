@@ -1,0 +1,94 @@
+"""REPO-R: the advantage is rescaled by the sampled token's log-probability (arXiv 2603.11682, as read in SkyRL)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from entropo_plugin.control import MEASURED, Coefficient, Control, Measured
+from entropo_plugin.fields import ConfigError
+from entropo_plugin.methods.base import Host, Tokens
+from entropo_plugin.methods.registry import register
+from entropo_plugin.methods.repo import RepoMethod
+from entropo_plugin.objectives import PullMemory, matched_zeta, repo_matched, repo_r
+
+# largest |zeta| of the law `matched` where the settings leave it open
+MATCHED_HIGH = 3.0
+
+
+@register
+class RepoR(RepoMethod):
+    """``beta = zeta |A|`` with the raw log-prob, or the centred one, clamped so that no advantage changes its sign.
+
+    With ``law=matched`` (ours) it is ``A - zeta |A| L`` with pi_old's centred L, and zeta comes from the batch itself.
+    """
+
+    name, title, estimator = "repo_r", "REPO-R", "repo_r"
+    bounds = (1e-4, 0.05)
+
+    def __init__(self, settings: Any, host: Host):
+        super().__init__(settings, host)
+        self.memory, self.last = PullMemory(), float(self.settings.zeta.initial)
+
+    @property
+    def matched(self) -> bool:
+        """Whether zeta is measured from the batch that it acts on."""
+        return bool(self.settings.zeta.law == "matched")
+
+    @property
+    def shapes(self) -> str:
+        return "driver" if self.matched or self.settings.logp == "old" else "worker"
+
+    def needs(self) -> frozenset[str]:
+        if not (self.settings.center or self.matched):
+            return frozenset()
+        return frozenset({"current_entropy" if self.shapes == "worker" else "entropy"})
+
+    def check(self) -> Iterator[str]:
+        yield from self.check_zeta()
+        yield from super().check()
+        ignored = [path for path, _ in self.changed if path in ("repo.logp", "repo.center")]
+        if self.matched and ignored:
+            raise ConfigError(
+                f"entropo.{ignored[0]} is ignored while entropo.repo.zeta.law=matched, which takes pi_old's centred "
+                f"log-prob. Leave entropo.{ignored[0]} out, or set another law."
+            )
+
+    @property
+    def zeta_bounds(self) -> tuple[float, float]:
+        """The paper's bounds are for its own law; ``matched`` needs room to answer a whole batch."""
+        low, high = super().zeta_bounds
+        return low, MATCHED_HIGH if self.matched and self.settings.zeta.high is None else high
+
+    def coefficients(self) -> dict[str, Coefficient]:
+        if not self.matched:
+            return {"zeta": self.zeta("REPO-R's zeta")}
+        high, bound = self.zeta_bounds[1], "entropo.repo.zeta.high"
+        return {"zeta": Coefficient("REPO-R's zeta", MEASURED, low=0.0, high=high, key=bound, follows=True)}
+
+    def measure(self, tokens: Tokens, control: Control, c: Mapping[str, float]) -> dict[str, Measured]:
+        if not self.matched:
+            return {}
+        target = (control.entropy, control.target, control.following)
+        entropy, wanted, following = (1.0, 1.0, 1.0) if None in target else target
+        assert entropy is not None and wanted is not None and following is not None
+        high, stats = self.zeta_bounds[1], self.pull_of(tokens)
+        step = matched_zeta(stats, self.memory, self.last, entropy, wanted, following, high=high)
+        self.memory, self.last = step.memory, step.zeta
+        return {"zeta": Measured(step.zeta, step.at_bound or step.no_authority)}
+
+    def shape(self, tokens: Tokens, c: Mapping[str, float]) -> Tensor:
+        if self.matched:
+            return repo_matched(tokens.advantage, self.stand_in(tokens, exact=True), c["zeta"])
+        return repo_r(tokens.advantage, self.stand_in(tokens, self.settings.center), c["zeta"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self.memory) | {"last": self.last} if self.matched else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.matched:
+            self.memory = PullMemory(float(state["pull_size"]), float(state["advantage_size"]))
+            self.last = float(state["last"])

@@ -1,0 +1,49 @@
+"""The 80/20 rule: only the tokens of highest entropy have a gradient (arXiv 2506.01939)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from entropo_plugin.fields import key
+from entropo_plugin.methods.base import Method, Tokens
+from entropo_plugin.methods.registry import register
+
+
+@dataclass(frozen=True)
+class TopEntropy:
+    """The 80/20 rule: a token keeps its gradient if its entropy is among the highest of the batch."""
+
+    share: float = key(
+        0.2, "share of the response tokens that keep their gradient", low=0.0, high=1.0, source="arXiv 2506.01939"
+    )
+
+
+@register
+class TopEntropyMethod(Method):
+    """A = 0 where ``H < quantile(H, 1 - share)`` over all response tokens of the rollout batch; N stays."""
+
+    name, title, node, settings_type = "top_entropy", "the 80/20 rule", "top_entropy", TopEntropy
+    selects, drops, acts_on = "global", True, "dropped"
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"entropy"})
+
+    def check(self) -> Iterator[str]:
+        if self.settings.share == 1:
+            yield "entropo.top_entropy.share=1: every token keeps its gradient, so the method does nothing."
+
+    def select(self, tokens: Tokens, c: Mapping[str, float]) -> tuple[Tensor, dict[str, float]]:
+        assert tokens.entropy is not None
+        readable = tokens.mask.bool() & tokens.entropy.isfinite()
+        values = tokens.entropy[readable].double()
+        # torch.quantile takes at most 2^24 values
+        threshold = float(np.quantile(values.cpu().numpy(), 1 - self.settings.share)) if len(values) else 0.0
+        dropped = readable & (tokens.entropy.double() < threshold)
+        return dropped, {"entropo/selection/share": int(dropped.sum()) / max(1, len(values))}
+
+    def describe(self) -> str:
+        return f"gradient on the {self.settings.share:.4g} of the tokens with most entropy"

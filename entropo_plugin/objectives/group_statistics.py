@@ -1,0 +1,37 @@
+"""Statistics of the rewards of each prompt's responses, given back to every response."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def group_quantile(rewards: Tensor, group: Tensor, share: float) -> Tensor:
+    """The smallest reward that at least ``share`` of the group's rewards do not exceed (the inverse of their CDF).
+
+    Args:
+        rewards: ``(responses,)``.
+        group: ``(responses,)`` integer id of each response's prompt.
+        share: above 0, at most 1.
+
+    Returns:
+        ``(responses,)``.
+    """
+    level = torch.zeros_like(rewards)
+    for one in group.unique():
+        members = group == one
+        ordered = rewards[members].sort().values
+        # 0.55 of 100 is 55, although the product is 55.00000000000001
+        level[members] = ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
+    return level
+
+
+def group_std(rewards: Tensor, group: Tensor) -> Tensor:
+    """``(responses,)`` standard deviation of each response's group, divided by its size (ddof 0)."""
+    spread = torch.zeros_like(rewards)
+    for one in group.unique():
+        members = group == one
+        spread[members] = rewards[members].std(correction=0)
+    return spread

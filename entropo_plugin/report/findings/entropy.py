@@ -1,0 +1,133 @@
+"""Where entropy went, whether that is where it was steered to, and what the controller had left."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from entropo_plugin.report.description import Coefficient
+from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding, percent
+from entropo_plugin.report.runs import Run
+from entropo_plugin.report.scale import count, number
+from entropo_plugin.report.sections.metrics import (
+    AT_BOUND,
+    ENTROPY,
+    TARGET,
+    VERL_ENTROPY,
+    coefficients,
+    entropy_of,
+    turned,
+)
+from entropo_plugin.report.series import Series, summarise, together
+
+# Bounds of the words; the figures always stand beside them.
+COLLAPSED, EXPLODED = 0.25, 2.0
+ON_TARGET = 0.15
+BOUND_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Entropy against its target.
+
+    Attributes:
+        end, target: both over the last tenth of the steps, nats per token.
+        close: share of the steps within ON_TARGET of the target.
+    """
+
+    end: float
+    target: float
+    close: float
+
+    @property
+    def away(self) -> float:
+        """How far the end is from the target, as a share of it."""
+        if self.target > 0:
+            return self.end / self.target - 1
+        return 0.0 if self.end <= 0 else math.inf
+
+    @property
+    def reached(self) -> bool:
+        return abs(self.away) <= ON_TARGET
+
+
+def aim_of(run: Run) -> Aim | None:
+    """None where there is no target, too little to say, or nothing that steers to the target."""
+    data, target = _entropy(run), run.metrics.get(TARGET)
+    if data is None or target is None or turned(run, TARGET) is not None or not _steered(run):
+        return None
+    steps, (entropy, wanted) = together(data, target)
+    if len(steps) < LEAST_POINTS:
+        return None
+    close = float((abs(entropy - wanted) <= ON_TARGET * abs(wanted)).mean())
+    return Aim(summarise(Series(steps, entropy)).end, summarise(Series(steps, wanted)).end, close)
+
+
+def _entropy(run: Run) -> Series | None:
+    """Entropy, unless it is not finite at the end: then finite values alone would say something else."""
+    return None if any(turned(run, name) is not None for name in (ENTROPY, VERL_ENTROPY)) else entropy_of(run)
+
+
+def _steered(run: Run) -> bool:
+    """Whether a coefficient moves, or would if its bound let it; a run that logs none is given the benefit."""
+    stems = coefficients(run)
+    logged = [data for stem in stems if (data := run.metrics.get(f"entropo/{stem}")) is not None]
+    stuck = any((flags.values > 0.5).any() for stem in stems if (flags := run.metrics.get(f"entropo/{stem}{AT_BOUND}")))
+    return not logged or stuck or any(float(data.values.max()) > float(data.values.min()) for data in logged)
+
+
+def course(run: Run) -> list[Finding]:
+    """Where entropy went. Where it went as its target asked, that is no fault."""
+    data, aim = _entropy(run), aim_of(run)
+    if data is None or len(data) < LEAST_POINTS:
+        return []
+    got = summarise(data)
+    if got.start <= 0:
+        return []
+    ratio = got.end / got.start
+    text = f"{run.name}: {number(got.start)} to {number(got.end)} nats per token ({percent(ratio - 1)}) "
+    text += f"in {count(data.last_step)} steps."
+    asked = aim is not None and aim.reached
+    if ratio < COLLAPSED and not asked:
+        return [Finding("bad", "Entropy collapsed", text + " Little is left to explore with.", run.name)]
+    if ratio > EXPLODED and not asked:
+        return [Finding("bad", "Entropy exploded", text + " The policy is turning to noise.", run.name)]
+    headline = "Entropy fell" if ratio < 0.9 else "Entropy rose" if ratio > 1.1 else "Entropy held"
+    return [Finding("fact" if asked or headline == "Entropy held" else "note", headline, text, run.name)]
+
+
+def tracking(run: Run) -> list[Finding]:
+    """Whether entropy is where the controller wants it."""
+    aim = aim_of(run)
+    if aim is None:
+        return []
+    away = f" ({percent(aim.away)})" if math.isfinite(aim.away) else ""
+    text = f"{run.name}: ends at {number(aim.end)} nats, target {number(aim.target)}{away}; "
+    text += f"within {ON_TARGET:.0%} of it in {aim.close:.0%} of the steps."
+    if not aim.reached:
+        return [Finding("bad", "Off target", text, run.name)]
+    if aim.close < 0.5:
+        return [Finding("note", "Swings around its target", text, run.name)]
+    return [Finding("good", "On target", text, run.name)]
+
+
+def bound(run: Run) -> list[Finding]:
+    """Coefficients that could not go further; bad where entropy misses its target as well."""
+    aim = aim_of(run)
+    missed = aim is not None and not aim.reached
+    shares = {stem: share for stem in coefficients(run) if (share := _share(run, stem)) >= BOUND_SHARE}
+    return [_at_bound(run, coefficients(run)[stem], share, missed) for stem, share in shares.items()]
+
+
+def _share(run: Run, stem: str) -> float:
+    flags = run.metrics.get(f"entropo/{stem}{AT_BOUND}")
+    return float((flags.values > 0.5).mean()) if flags is not None and len(flags) >= LEAST_POINTS else 0.0
+
+
+def _at_bound(run: Run, what: Coefficient, share: float, missed: bool) -> Finding:
+    within = f" ({what.bounds})" if what.bounds else ""
+    text = f"{run.name}: {what.label} stood at its bound{within} in {share:.0%} of the steps and could not go further."
+    if missed:
+        widen = f"Widen {what.key}, or choose" if what.key else "Widen its bounds, or choose"
+        text += f" {widen} a target nearer to the entropy that training leaves (entropo.target)."
+    return Finding("bad" if missed else "note", "Controller at its bound", text, run.name)

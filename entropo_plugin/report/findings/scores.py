@@ -1,0 +1,78 @@
+"""What the policy solves, and how runs compare."""
+
+from __future__ import annotations
+
+from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding
+from entropo_plugin.report.runs import Run
+from entropo_plugin.report.scale import count, number
+from entropo_plugin.report.sections.metrics import (
+    SCORES,
+    is_pass,
+    score_of,
+    training_pass,
+    turned,
+    validation_pass,
+)
+from entropo_plugin.report.series import Series, summarise
+
+# A change of pass@k below this is noise.
+CHANGED = 0.02
+
+
+def diversity(run: Run) -> list[Finding]:
+    """pass@1 against pass@k, on validation prompts where there are enough validations, else on training prompts.
+
+    That more training prompts get solved is what training does; only validation says that more can be solved.
+    """
+    if any(turned(run, name) is not None for name in run.broken if is_pass(name)):
+        return []
+    where, passes = "validation", validation_pass(run)
+    if not _enough(passes):
+        where, passes = "training", training_pass(run)
+    if not _enough(passes):
+        return []
+    one, many = summarise(passes[min(passes)]), summarise(passes[max(passes)])
+    text = f"{run.name}, {where} prompts: pass@{min(passes)} {number(one.start)} to {number(one.end)}, "
+    text += f"pass@{max(passes)} {number(many.start)} to {number(many.end)}."
+    if one.end > one.start and many.end < many.start - CHANGED:
+        return [Finding("bad", "Diversity spent", text + " One try gets better while many tries get worse.", run.name)]
+    if many.end > many.start + CHANGED and where == "validation":
+        return [Finding("good", "More gets solved", text, run.name)]
+    return []
+
+
+def _enough(passes: dict[int, Series]) -> bool:
+    return len(passes) >= 2 and min(map(len, passes.values())) >= LEAST_POINTS
+
+
+def lengths(runs: list[Run]) -> list[Finding]:
+    """Runs that cannot be compared at their ends."""
+    last = {run.name: run.last_step for run in runs}
+    if len(runs) < 2 or max(last.values()) <= 1.05 * min(last.values()):
+        return []
+    text = ", ".join(f"{name} {count(step)}" for name, step in last.items())
+    advice = f"Compare at step {count(min(last.values()))} or before."
+    return [Finding("note", "Different lengths", f"Last steps: {text}. {advice}")]
+
+
+def reward(runs: list[Run]) -> list[Finding]:
+    """Who earns most at the last step that all share."""
+    scores = {run.name: data for run in runs if (data := _score(run)) is not None and len(data) >= LEAST_POINTS}
+    if len(scores) < 2:
+        return []
+    until = min(data.last_step for data in scores.values())
+    cut = {name: _until(data, until) for name, data in scores.items()}
+    ends = {name: summarise(data).end for name, data in cut.items() if len(data)}
+    ranked = sorted(ends, key=lambda name: -ends[name])
+    text = ", ".join(f"{name} {number(ends[name])}" for name in ranked)
+    caution = "One run each: a repeat with another seed may order them anew."
+    return [Finding("fact", "Reward", f"At step {count(until)}: {text}. {caution}")]
+
+
+def _score(run: Run) -> Series | None:
+    return None if any(turned(run, name) is not None for name in SCORES) else score_of(run)
+
+
+def _until(data: Series, step: int) -> Series:
+    keep = data.steps <= step
+    return Series(data.steps[keep], data.values[keep])

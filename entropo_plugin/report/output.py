@@ -1,0 +1,59 @@
+"""Writes the page: whole or not at all, and never over something that is not a page."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from entropo_plugin.report.files import ReportError, is_regular, kind
+from entropo_plugin.report.search import is_log, is_side_file
+
+
+def check_out(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to write over what the report reads, or in place of what is no file.
+
+    Raises:
+        ReportError: names the file and what to give instead.
+    """
+    if is_log(out) or is_side_file(out):
+        raise ReportError(f"--out {out}: by its name it is a log; give a name that ends in .html.")
+    replaceable(out)
+    if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):
+        raise ReportError(f"--out {out}: the report is drawn from this file; give another name.")
+
+
+def replaceable(path: Path) -> Path:
+    """The path itself, where nothing lies there or a regular file.
+
+    Raises:
+        ReportError: a folder, a device, a pipe or the like lies there.
+    """
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return path
+    if not is_regular(state):
+        raise ReportError(f"{path} is {kind(state)}, which a report does not replace; give the name of a file.")
+    return path
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Replace a file in one move, so that whoever reads it sees the old page or the new one and never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.write(content)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

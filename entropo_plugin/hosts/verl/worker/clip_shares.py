@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
-from torch import Tensor
 from verl.utils.metric import AggregationType, Metric
-from verl.workers.utils.padding import no_padding_2_padding
 
+from entropo_plugin.hosts.verl.worker.late_metric import LateMetric
+from entropo_plugin.hosts.verl.worker.layout import padded, responses_of
 from entropo_plugin.objectives import clip_sides
 
 
@@ -36,20 +36,15 @@ def clip_shares(actor: Any, own: dict[str, Any], model_output: dict[str, Any], d
         model_output: of the actor's forward pass.
         data: the micro-batch, with the advantages that the loss received.
     """
-    mask, old, advantage = (_padded(data[name]) for name in ("response_mask", "old_log_probs", "advantages"))
-    logp = no_padding_2_padding(model_output["log_probs"].detach(), data)[:, : mask.shape[1]]
+    mask, old, advantage = (padded(data[name]) for name in ("response_mask", "old_log_probs", "advantages"))
+    logp = responses_of(model_output["log_probs"].detach(), data, mask.shape[1])
     bounds = bounds_in_force(actor, own)
     sides = clip_sides(logp, old, advantage, mask, **bounds)
     if bounds.get("ratio_bounds") is None:
         del sides["outer"]
     counts = torch.stack(list(sides.values())).sum((1, 2))
-    # one transfer from the device for all sides
-    shares = (counts * data["dp_size"] / max(data["batch_num_tokens"], 1)).tolist()
+    shares = counts * data["dp_size"] / max(data["batch_num_tokens"], 1)
     return {
-        f"entropo/clip/{side}": Metric(value=share, aggregation=AggregationType.SUM)
-        for side, share in zip(sides, shares, strict=True)
+        f"entropo/clip/{side}": LateMetric(AggregationType.SUM, share)
+        for side, share in zip(sides, shares.unbind(), strict=True)
     }
-
-
-def _padded(values: Tensor) -> Tensor:
-    return values.to_padded_tensor(0) if values.is_nested else values

@@ -16,9 +16,10 @@ from torch import Tensor
 from verl.utils import tensordict_utils as tu
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.losses import ppo_loss
-from verl.workers.utils.padding import no_padding_2_padding
 
 from entropo_plugin.hosts.verl.worker.clip_shares import clip_shares
+from entropo_plugin.hosts.verl.worker.late_metric import LateMetric
+from entropo_plugin.hosts.verl.worker.layout import padded, padded_boolean, responses_of
 from entropo_plugin.hosts.verl.worker.policy_losses import NAME, Step, aggregate, within
 from entropo_plugin.methods.active import selection_name
 from entropo_plugin.methods.base import Method, Tokens
@@ -51,8 +52,8 @@ def entropo_loss(
     if not methods or coefficients is None:
         loss, metrics = ppo_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
         return loss, metrics | clip_shares(config, {}, model_output, data)
-    step = Step(methods, coefficients, selected=chosen(methods, data))
-    step.tokens = tokens_of(model_output, data)
+    tokens = tokens_of(model_output, data)
+    step = Step(methods, coefficients, tokens, chosen(methods, data, tokens.mask.shape[1]))
     acting, moved = acting_config(config, step), shaped(step, data)
     with within(step):
         loss, metrics = ppo_loss(config=acting, model_output=model_output, data=moved, dp_group=dp_group)
@@ -62,16 +63,16 @@ def entropo_loss(
 
 def tokens_of(model_output: dict[str, Any], data: TensorDict) -> Tokens:
     """The micro-batch, ``(batch, response)``, with the current policy's log-probs and entropies."""
-    mask = _padded(data["response_mask"])
+    mask = padded(data["response_mask"])
     width = mask.shape[1]
     entropy = model_output.get("entropy")
     return Tokens(
-        log_prob=no_padding_2_padding(model_output["log_probs"], data)[:, :width],
+        log_prob=responses_of(model_output["log_probs"], data, width),
         mask=mask,
-        old_log_prob=_padded(data["old_log_probs"]),
-        advantage=_padded(data["advantages"]),
-        entropy=None if entropy is None else no_padding_2_padding(entropy, data)[:, :width],
-        ref_log_prob=_padded(data["ref_log_prob"]) if "ref_log_prob" in data.keys() else None,
+        old_log_prob=padded(data["old_log_probs"]),
+        advantage=padded(data["advantages"]),
+        entropy=None if entropy is None else responses_of(entropy, data, width),
+        ref_log_prob=padded(data["ref_log_prob"]) if "ref_log_prob" in data.keys() else None,
     )
 
 
@@ -90,7 +91,7 @@ def acting_config(config: Any, step: Step) -> Any:
 
 
 def shaped(step: Step, data: TensorDict) -> TensorDict:
-    """The micro-batch with its advantages after the worker's shapes; the caller's data stay as they are.
+    """The micro-batch with its advantages after the worker's shapes, padded; the caller's data stay as they are.
 
     They are used again in the next epoch.
     """
@@ -99,7 +100,7 @@ def shaped(step: Step, data: TensorDict) -> TensorDict:
     assert step.tokens is not None
     advantage = shape(step.methods, step.tokens, step.coefficients, "worker")
     moved = data.copy()
-    moved["advantages"] = _like(drop(step.methods, advantage, step.selected), data["advantages"])
+    moved["advantages"] = drop(step.methods, advantage, step.selected)
     return moved
 
 
@@ -119,7 +120,7 @@ def own_metrics(step: Step, config: Any, model_output: dict[str, Any], data: Ten
     if any(method.shapes == "worker" for method in step.methods):
         late = next(method for method in step.methods if method.shapes == "worker")
         name = selection_name(step.methods, late, "entropo/shift")
-        values[name] = (_padded(data["advantages"]) - step.tokens.advantage).abs()
+        values[name] = (padded(data["advantages"]) - step.tokens.advantage).abs()
     for method in step.methods:
         if method.name in step.selected:
             name = selection_name(step.methods, method, f"entropo/selection/{method.acts_on}")
@@ -130,32 +131,10 @@ def own_metrics(step: Step, config: Any, model_output: dict[str, Any], data: Ten
     return shares | clip_shares(config, bounds, model_output, data)
 
 
-def chosen(methods: Sequence[Method], data: TensorDict) -> dict[str, Tensor]:
-    """By method, the driver's chosen tokens in this micro-batch, ``(batch, response)`` boolean."""
-    mask = data["response_mask"]
-    width = int(mask.offsets().diff().max()) if mask.is_nested else mask.shape[1]
+def chosen(methods: Sequence[Method], data: TensorDict, width: int) -> dict[str, Tensor]:
+    """By method, the driver's chosen tokens in this micro-batch, ``(batch, width)`` boolean."""
     names = [method.name for method in methods if f"{SELECTED}{method.name}" in data.keys()]
     return {name: padded_boolean(data[f"{SELECTED}{name}"], width) for name in names}
-
-
-def padded_boolean(nested: Tensor, width: int) -> Tensor:
-    """``(batch, width)`` boolean from a jagged one; ``to_padded_tensor`` does not know booleans."""
-    rows = torch.zeros(nested.shape[0], width, dtype=torch.bool, device=nested.device)
-    for row, values in zip(rows, nested.unbind(), strict=True):
-        row[: len(values)] = values.bool()
-    return rows
-
-
-def _padded(values: Tensor) -> Tensor:
-    return values.to_padded_tensor(0) if values.is_nested else values
-
-
-def _like(padded: Tensor, original: Any) -> Tensor:
-    """``padded`` in the layout of ``original``: nested with the same lengths, or padded."""
-    if not original.is_nested:
-        return padded
-    lengths = original.offsets().diff().tolist()
-    return torch.nested.as_nested_tensor([row[:n] for row, n in zip(padded, lengths, strict=True)], layout=torch.jagged)
 
 
 def token_share(values: Tensor, data: TensorDict) -> Metric:
@@ -163,7 +142,7 @@ def token_share(values: Tensor, data: TensorDict) -> Metric:
 
     A value that is not finite counts 0.
     """
-    kept = _padded(data["response_mask"]).bool() & values.isfinite()
+    kept = padded(data["response_mask"]).bool() & values.isfinite()
     total = torch.where(kept, values, torch.zeros_like(values)).sum()
     share = total * data["dp_size"] / max(data["batch_num_tokens"], 1)
-    return Metric(value=share, aggregation=AggregationType.SUM)
+    return LateMetric(AggregationType.SUM, share)

@@ -17,6 +17,7 @@ from entropo_plugin.methods.active import selection_name
 from entropo_plugin.methods.base import Method, Tokens
 from entropo_plugin.monitor import StepTokens
 from entropo_plugin.objectives import response_only
+from entropo_plugin.objectives.exact import exact_mean
 from entropo_plugin.run import Run
 
 Methods = Sequence[Method]
@@ -166,4 +167,4 @@ def preview(tokens: StepTokens, run: Run) -> StepTokens:
 def mean_of(values: Tensor, mask: Tensor) -> float:
     """Mean of ``(batch, response)`` values over the response tokens at which they are finite; 0 without one."""
     kept = mask.bool() & values.isfinite()
-    return float(values[kept].double().mean()) if kept.any() else 0.0
+    return exact_mean(values, kept)

@@ -14,7 +14,7 @@ from entropo_plugin.fields import ConfigError, group, key
 from entropo_plugin.methods.base import Tokens
 from entropo_plugin.methods.covariance import SCOPE, SCOPES, CovarianceMethod, annealed
 from entropo_plugin.methods.registry import register
-from entropo_plugin.objectives import clip_cov, micro_band, quantile_band, select_band
+from entropo_plugin.objectives import ResponseKeys, clip_cov, micro_band, quantile_band, select_band
 
 PAPER = "arXiv 2505.22617"
 
@@ -67,7 +67,7 @@ class ClipCovMethod(CovarianceMethod):
         own = self.settings
         return {"ratio": annealed("Clip-Cov's ratio", own.ratio, own.anneal, "entropo.clip_cov.ratio")}
 
-    def choose(self, cov: Tensor, mask: Tensor, order: Tensor, c: Mapping[str, float]) -> Tensor:
+    def choose(self, cov: Tensor, mask: Tensor, order: ResponseKeys, c: Mapping[str, float]) -> Tensor:
         own = self.settings
         band = own.low, own.high
         if own.band == "quantile":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from entropo_plugin.control import Anneal, Coefficient, Options
 from entropo_plugin.fields import ConfigError
 from entropo_plugin.methods.base import Method, Tokens
-from entropo_plugin.objectives import covariance, positive_ceiling, selection_metrics, token_keys
+from entropo_plugin.objectives import ResponseKeys, covariance, positive_ceiling, selection_metrics
 
 SCOPES = ("global", "mini_batch", "micro_batch")
 SCOPE = "tokens that share means and quota: the rollout batch's, an optimizer step's, or as in verl a micro-batch's"
@@ -73,25 +73,25 @@ class CovarianceMethod(Method):
         if self.selects == "micro_batch":
             return self.select_micro(tokens, c), {}
         logp, advantage, mask = tokens.log_prob, tokens.advantage, tokens.mask
-        order = token_keys(tokens.keys, mask.shape[1], self.settings.seed, tokens.step)
-        chosen = torch.zeros_like(mask, dtype=torch.bool)
-        for rows in self._parts(tokens):
-            cov = covariance(logp[rows], advantage[rows], mask[rows])
-            chosen[rows] = self.choose(cov, mask[rows], order[rows], c)
-        return chosen, self._metrics(tokens, chosen)
+        order = ResponseKeys(tokens.keys, self.settings.seed, tokens.step)
+        cov = covariance(logp, advantage, mask)
+        if self.selects == "global" or tokens.parts is None:
+            chosen = self.choose(cov, mask, order, c)
+        else:
+            chosen = torch.zeros_like(mask, dtype=torch.bool)
+            for rows in tokens.parts:
+                own = covariance(logp[rows], advantage[rows], mask[rows])
+                chosen[rows] = self.choose(own, mask[rows], order.of(rows), c)
+        return chosen, self._metrics(tokens, cov, chosen)
 
-    def _parts(self, tokens: Tokens) -> Sequence[Tensor]:
-        if self.selects == "mini_batch" and tokens.parts is not None:
-            return tokens.parts
-        return [torch.arange(len(tokens.mask))]
-
-    def _metrics(self, tokens: Tokens, chosen: Tensor) -> dict[str, float]:
-        fields = tokens.log_prob, tokens.advantage, tokens.mask
-        summary = selection_metrics(covariance(*fields), tokens.advantage, chosen)
+    def _metrics(self, tokens: Tokens, cov: Tensor, chosen: Tensor) -> dict[str, float]:
+        summary = selection_metrics(cov, tokens.advantage, chosen)
         metrics = {f"entropo/selection/{NAMES[name]}": summary[name] for name in NAMES if name in summary}
-        return metrics | ({"entropo/selection/ceiling": positive_ceiling(*fields)} if summary else {})
+        if not summary:
+            return metrics
+        return metrics | {"entropo/selection/ceiling": positive_ceiling(tokens.log_prob, tokens.advantage, tokens.mask)}
 
-    def choose(self, cov: Tensor, mask: Tensor, order: Tensor, c: Mapping[str, float]) -> Tensor:
+    def choose(self, cov: Tensor, mask: Tensor, order: ResponseKeys, c: Mapping[str, float]) -> Tensor:
         """``(batch, response)`` boolean from the covariance and the seeded order of the tokens."""
         raise NotImplementedError
 

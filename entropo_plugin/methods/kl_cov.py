@@ -15,7 +15,7 @@ from entropo_plugin.fields import group, key
 from entropo_plugin.methods.base import Tokens
 from entropo_plugin.methods.covariance import SCOPE, SCOPES, CovarianceMethod, annealed
 from entropo_plugin.methods.registry import register
-from entropo_plugin.objectives import kl_cov, kl_penalty, micro_top, select_top
+from entropo_plugin.objectives import ResponseKeys, kl_cov, kl_penalty, micro_top, select_top
 
 PAPER = "arXiv 2505.22617"
 
@@ -74,7 +74,7 @@ class KlCovMethod(CovarianceMethod):
             "beta": annealed("KL-Cov's beta", own.beta, own.anneal, "entropo.kl_cov.beta"),
         }
 
-    def choose(self, cov: Tensor, mask: Tensor, order: Tensor, c: Mapping[str, float]) -> Tensor:
+    def choose(self, cov: Tensor, mask: Tensor, order: ResponseKeys, c: Mapping[str, float]) -> Tensor:
         return select_top(cov, mask, c["ratio"], order)
 
     def select_micro(self, tokens: Tokens, c: Mapping[str, float]) -> Tensor:

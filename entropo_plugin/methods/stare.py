@@ -14,7 +14,7 @@ from entropo_plugin.control.targets import plausible
 from entropo_plugin.fields import ConfigError, key
 from entropo_plugin.methods.base import Method, Tokens
 from entropo_plugin.methods.registry import register
-from entropo_plugin.objectives import select_top, token_keys
+from entropo_plugin.objectives import ResponseKeys, select_top
 
 PATH, CODE = "entropo.stare", "hp-luo/STARE"
 
@@ -91,7 +91,7 @@ class StareMethod(Method):
 
     def _surprising(self, tokens: Tokens, sign: Tensor) -> Tensor:
         """The ``floor(share * n)`` of highest surprisal among the n marked response tokens; ties by a seeded order."""
-        order = token_keys(tokens.keys, tokens.mask.shape[1], 0, tokens.step)
+        order = ResponseKeys(tokens.keys, 0, tokens.step)
         surprisal = -tokens.log_prob.double()
         surprisal = torch.where(surprisal.isfinite(), surprisal, torch.full_like(surprisal, torch.nan))
         return select_top(surprisal, tokens.mask.bool() & sign, self.settings.share, order)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from entropo_plugin.fields import key
 from entropo_plugin.methods.base import Method, Tokens
 from entropo_plugin.methods.registry import register
+from entropo_plugin.objectives.exact import quantile
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,10 @@ class TopEntropyMethod(Method):
     def select(self, tokens: Tokens, c: Mapping[str, float]) -> tuple[Tensor, dict[str, float]]:
         assert tokens.entropy is not None
         readable = tokens.mask.bool() & tokens.entropy.isfinite()
-        values = tokens.entropy[readable].double()
-        # torch.quantile takes at most 2^24 values
-        threshold = float(np.quantile(values.cpu().numpy(), 1 - self.settings.share)) if len(values) else 0.0
+        count = int(readable.sum())
+        threshold = quantile(tokens.entropy.masked_fill(~readable, math.nan), 1 - self.settings.share)
         dropped = readable & (tokens.entropy.double() < threshold)
-        return dropped, {"entropo/selection/share": int(dropped.sum()) / max(1, len(values))}
+        return dropped, {"entropo/selection/share": int(dropped.sum()) / max(1, count)}
 
     def describe(self) -> str:
         return f"gradient on the {self.settings.share:.4g} of the tokens with most entropy"

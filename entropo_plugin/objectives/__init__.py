@@ -28,6 +28,7 @@ from entropo_plugin.objectives.repo import (
     step_cost,
 )
 from entropo_plugin.objectives.selection import (
+    ResponseKeys,
     covariance,
     positive_ceiling,
     quantile_band,
@@ -39,6 +40,7 @@ from entropo_plugin.objectives.selection import (
 from entropo_plugin.objectives.unlikely_positive import unlikely_positive
 
 __all__ = [
+    "ResponseKeys",
     "AGGREGATION_MODES",
     "PENALTIES",
     "EntropyPull",

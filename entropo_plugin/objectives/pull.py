@@ -8,12 +8,13 @@ which beta holds entropy. Pure functions: what they remember goes in and comes b
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from entropo_plugin.objectives.exact import row_blocks
 from entropo_plugin.objectives.repo import stand_in
 
 # verl's loss_agg_mode values that give every response token one weight, up to a factor that cancels in the laws
@@ -95,14 +96,25 @@ def entropy_pull(
         weight: ``(batch, response)`` from :func:`token_weights`; None weighs all response tokens alike.
         floor: log-probs below are raised to it in L, as in :func:`stand_in`.
     """
+    total, sums = 0.0, torch.zeros(len(fields(EntropyPull)), dtype=torch.float64)
+    for rows in row_blocks(mask):
+        own = None if weight is None else weight[rows]
+        share, values = _pull_of_tokens(logp[rows], entropy[rows], advantage[rows], mask[rows], own, floor)
+        total += float(share.sum())
+        sums += torch.stack([(share * each).sum() for each in values]).cpu()
+    return EntropyPull(*(sums / max(total, torch.finfo(torch.float64).tiny)).tolist())
+
+
+def _pull_of_tokens(
+    logp: Tensor, entropy: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None, floor: float
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Each readable token's weight, and its part in every mean of :class:`EntropyPull`; ``(tokens,)`` in fp64."""
     kept = mask.bool() & logp.isfinite() & entropy.isfinite() & advantage.isfinite()
     old, gain = logp[kept].double(), advantage[kept].double()
     centred, p = stand_in(old, entropy[kept].double(), floor), old.exp()
     share = torch.ones_like(old) if weight is None else weight[kept].double()
-    share = share / share.sum().clamp(min=torch.finfo(share.dtype).tiny)
     pull, square = p * gain * centred, p * centred**2
-    means = (pull, square, square * gain.abs(), pull.abs(), gain.abs(), centred.abs())
-    return EntropyPull(*(float((share * values).sum()) for values in means))
+    return share, (pull, square, square * gain.abs(), pull.abs(), gain.abs(), centred.abs())
 
 
 def neutral_step(

@@ -84,7 +84,7 @@ def repo_matched(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
         level: ``(batch, response)`` from :func:`stand_in`, centred.
         zeta: coefficient; positive raises entropy to first order, negative lowers it.
     """
-    return advantage - zeta * advantage.abs() * level
+    return advantage - advantage.abs().mul_(zeta).mul_(level)
 
 
 def repo_d_beta(pull: float, zeta: float) -> float:

@@ -1,7 +1,7 @@
 """Which tokens the covariance methods act on: one choice for the global batch, the same however the batch is cut.
 
-arXiv 2505.22617 eq. 10-14. The means run over all response tokens of the batch in fp64, in sorted order, so that
-no order of rows, width of padding or split changes a bit; chance comes from a hash of (seed, step, response, position).
+arXiv 2505.22617 eq. 10-14. The means run over all response tokens of the batch as sums of integers, so that no order
+of rows, width of padding or split changes a bit; chance comes from a hash of (seed, step, response, position).
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from entropo_plugin.objectives.exact import exact_mean, ranked, row_blocks
+
 GOLDEN = 0x9E3779B97F4A7C15
 STRIDE = GOLDEN - (1 << 64)
+# of the covariance, in %
+QUANTILES = (50, 98, 99.8, 99.98)
 
 
 def covariance(logp: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
@@ -30,15 +34,14 @@ def covariance(logp: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
         ``(batch, response)`` fp64, detached; NaN in the padding and where an input is not finite. Such tokens enter
         no mean and are never selected.
     """
-    readable = mask.bool() & torch.isfinite(logp) & torch.isfinite(advantage)
-    level, gain = logp.detach().double(), advantage.detach().double()
-    centred = (level - _mean(level[readable])) * (gain - _mean(gain[readable]))
-    return torch.where(readable, centred, torch.full_like(centred, math.nan))
-
-
-def _mean(values: Tensor) -> Tensor:
-    """Mean of ``(tokens,)`` in sorted order: equal bits for every order of the tokens."""
-    return values.sort().values.sum() / max(len(values), 1)
+    logp, advantage = logp.detach(), advantage.detach()
+    readable = mask.bool() & logp.isfinite() & advantage.isfinite()
+    level, gain = exact_mean(logp, readable), exact_mean(advantage, readable)
+    cov = torch.empty(logp.shape, dtype=torch.float64, device=logp.device)
+    for rows in row_blocks(cov):
+        centred = (logp[rows].double() - level) * (advantage[rows].double() - gain)
+        cov[rows] = centred.masked_fill_(~readable[rows], math.nan)
+    return cov
 
 
 def quota(mask: Tensor, ratio: float) -> int:
@@ -63,11 +66,27 @@ def token_keys(responses: Sequence[str], width: int, seed: int, step: int) -> Te
         responses: one identifier per response, all different.
         width: padded length of the responses; position 0 is the first column.
     """
-    if len(set(responses)) < len(responses):
-        raise ValueError("responses: two rows have the same identifier, so their tokens cannot be told apart.")
-    starts = [hashlib.blake2b(f"{seed}/{step}/{name}".encode(), digest_size=8).digest() for name in responses]
-    rows = torch.tensor([int.from_bytes(each, "little", signed=True) for each in starts], dtype=torch.int64)
-    return _splitmix(rows[:, None] + torch.arange(1, width + 1)[None, :] * STRIDE)
+    return ResponseKeys(responses, seed, step)[torch.arange(len(responses))[:, None], torch.arange(width)]
+
+
+class ResponseKeys:
+    """The keys of :func:`token_keys`, computed only where they are asked for: ``keys[rows, positions]``."""
+
+    def __init__(self, responses: Sequence[str], seed: int, step: int) -> None:
+        if len(set(responses)) < len(responses):
+            raise ValueError("responses: two rows have the same identifier, so their tokens cannot be told apart.")
+        starts = [hashlib.blake2b(f"{seed}/{step}/{name}".encode(), digest_size=8).digest() for name in responses]
+        self.starts = torch.tensor([int.from_bytes(each, "little", signed=True) for each in starts], dtype=torch.int64)
+
+    def __getitem__(self, place: tuple[Tensor, Tensor]) -> Tensor:
+        rows, positions = place
+        return _splitmix(self.starts.to(rows.device)[rows] + (positions + 1) * STRIDE)
+
+    def of(self, rows: Tensor) -> ResponseKeys:
+        """Those of some responses."""
+        chosen = ResponseKeys((), 0, 0)
+        chosen.starts = self.starts[rows]
+        return chosen
 
 
 def _splitmix(state: Tensor) -> Tensor:
@@ -82,7 +101,7 @@ def _shift(state: Tensor, bits: int) -> Tensor:
     return (state >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def select_top(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor) -> Tensor:
+def select_top(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor | ResponseKeys) -> Tensor:
     """KL-Cov's tokens: the ``floor(ratio * N)`` of highest covariance (arXiv 2505.22617, eq. 13).
 
     Equal ones by smallest key.
@@ -91,21 +110,24 @@ def select_top(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor) -> Tensor:
         cov: ``(batch, response)`` from :func:`covariance`.
         mask: ``(batch, response)`` non-zero on response tokens.
         ratio: share of the response tokens.
-        keys: ``(batch, response)`` from :func:`token_keys`.
+        keys: from :func:`token_keys`, or :class:`ResponseKeys`, which needs no memory.
 
     Returns:
         ``(batch, response)`` boolean.
     """
     readable = mask.bool() & ~cov.isnan()
-    wanted = min(quota(mask, ratio), int(readable.sum()))
+    count = int(readable.sum())
+    wanted = min(quota(mask, ratio), count)
     if wanted == 0:
         return torch.zeros_like(readable)
-    edge = cov[readable].topk(wanted).values[-1]
+    edge = ranked(cov.masked_fill(~readable, math.nan), [count - wanted])[0]
     above, level = readable & (cov > edge), readable & (cov == edge)
     return above | _smallest(keys, level, wanted - int(above.sum()))
 
 
-def select_band(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor, low: float, high: float) -> Tensor:
+def select_band(
+    cov: Tensor, mask: Tensor, ratio: float, keys: Tensor | ResponseKeys, low: float, high: float
+) -> Tensor:
     """Clip-Cov's tokens: ``floor(ratio * N)`` at random among ``low <= Cov <= high`` (arXiv 2505.22617, eq. 11).
 
     Chance is the order of the keys. Fewer candidates than wanted are all taken.
@@ -120,13 +142,26 @@ def select_band(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor, low: floa
     return _smallest(keys, candidates, quota(mask, ratio))
 
 
-def _smallest(keys: Tensor, among: Tensor, wanted: int) -> Tensor:
-    """The ``wanted`` tokens of smallest key among the marked ones."""
-    place = among.nonzero()
-    order = keys[place[:, 0], place[:, 1]].topk(min(wanted, len(place)), largest=False).indices
+def _smallest(keys: Tensor | ResponseKeys, among: Tensor, wanted: int) -> Tensor:
+    """The ``wanted`` tokens of smallest key among the marked ones; no block keeps more than that."""
     chosen = torch.zeros_like(among)
-    chosen[place[order, 0], place[order, 1]] = True
+    if wanted == 0:
+        return chosen
+    parts = [_smallest_of(keys, among[rows].nonzero(), rows.start, wanted) for rows in row_blocks(among)]
+    hashed, place = (torch.cat(each) for each in zip(*parts, strict=True))
+    place = place[hashed.topk(min(wanted, len(hashed)), largest=False).indices]
+    chosen[place[:, 0], place[:, 1]] = True
     return chosen
+
+
+def _smallest_of(keys: Tensor | ResponseKeys, place: Tensor, start: int, wanted: int) -> tuple[Tensor, Tensor]:
+    """The smallest keys of one block of rows and where they stand."""
+    place[:, 0] += start
+    hashed = keys[place[:, 0], place[:, 1]]
+    if len(place) <= wanted:
+        return hashed, place
+    order = hashed.topk(wanted, largest=False).indices
+    return hashed[order], place[order]
 
 
 def quantile_band(cov: Tensor, low: float, high: float) -> tuple[float, float]:
@@ -134,15 +169,16 @@ def quantile_band(cov: Tensor, low: float, high: float) -> tuple[float, float]:
 
     Absolute bounds tie Clip-Cov to standardised advantages; an empty batch gives a band that holds nothing.
     """
-    values = cov[~cov.isnan()].sort().values
-    if not len(values):
+    count = int((~cov.isnan()).sum())
+    if not count:
         return math.inf, -math.inf
-    return _rank(values, low), _rank(values, high)
+    lower, upper = ranked(cov, [_rank(count, low), _rank(count, high)])
+    return lower, upper
 
 
-def _rank(values: Tensor, share: float) -> float:
-    """Nearest-rank quantile of sorted ``(tokens,)``."""
-    return float(values[min(len(values) - 1, max(0, math.ceil(_as_written(share) * len(values)) - 1))])
+def _rank(count: int, share: float) -> int:
+    """Of a nearest-rank quantile among ``count`` values, from 0."""
+    return min(count - 1, max(0, math.ceil(_as_written(share) * count) - 1))
 
 
 def selection_metrics(cov: Tensor, advantage: Tensor, selected: Tensor) -> dict[str, float]:
@@ -154,15 +190,16 @@ def selection_metrics(cov: Tensor, advantage: Tensor, selected: Tensor) -> dict[
     - ``selected_weight``: share of ``sum |Cov|`` on the selected; left out when the sum is 0
     """
     readable = ~cov.isnan()
-    values, count = cov[readable].sort().values, int(selected.sum())
-    if not len(values):
+    tokens, count = int(readable.sum()), int(selected.sum())
+    if not tokens:
         return {}
-    found = {"selected": count / len(values), "mean": float(values.sum()) / len(values)}
-    found |= {f"q{share:g}": _rank(values, share / 100) for share in (50, 98, 99.8, 99.98)}
+    summary = {"selected": count / tokens, "mean": exact_mean(cov, readable)}
+    quantiles = ranked(cov, [_rank(tokens, share / 100) for share in QUANTILES])
+    summary |= {f"q{share:g}": value for share, value in zip(QUANTILES, quantiles, strict=True)}
     if count:
-        found["selected_negative"] = int((selected & (advantage < 0)).sum()) / count
-    whole = float(values.abs().sum())
-    return found | ({"selected_weight": float(cov[selected].abs().sum()) / whole} if whole > 0 else {})
+        summary["selected_negative"] = int((selected & (advantage < 0)).sum()) / count
+    whole = exact_mean(cov, readable, absolute=True) * tokens
+    return summary | ({"selected_weight": float(cov[selected].abs().sum()) / whole} if whole > 0 else {})
 
 
 def positive_ceiling(logp: Tensor, advantage: Tensor, mask: Tensor) -> float:
@@ -174,5 +211,5 @@ def positive_ceiling(logp: Tensor, advantage: Tensor, mask: Tensor) -> float:
     kept = mask.bool() & logp.isfinite() & advantage.isfinite()
     if not kept.any():
         return 0.0
-    gain, level = advantage[kept].double(), logp[kept].double()
-    return float((gain.max() - _mean(gain)) * -_mean(level))
+    highest = float(advantage.masked_fill(~kept, -math.inf).max())
+    return (highest - exact_mean(advantage, kept)) * -exact_mean(logp, kept)

@@ -45,7 +45,7 @@ class LateMetric(Metric):
         return _plain, (self.aggregation, self.values)
 
 
-def _plain(aggregation: AggregationType, values: list[float]) -> Metric:
+def _plain(aggregation: AggregationType, values: list[Any]) -> Metric:
     metric = Metric(aggregation)
     metric.extend(values)
     return metric

@@ -18,7 +18,7 @@ def padded(values: Tensor) -> Tensor:
     return values.to_padded_tensor(0) if values.is_nested else values
 
 
-def padded_boolean(values: Tensor, width: int) -> Tensor:
+def padded_boolean(values: Any, width: int) -> Tensor:
     """``(batch, width)`` boolean from a jagged one; ``to_padded_tensor`` does not know booleans."""
     if not values.is_nested:
         return values.bool()

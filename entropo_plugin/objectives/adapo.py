@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from entropo_plugin.objectives.ratio import log_ratio, response_only
+from entropo_plugin.objectives.ratio import log_ratio, ratio_and_advantage, weighed
 
 
 def adapo(
@@ -44,16 +44,12 @@ def adapo(
     """
     if dual <= 1:
         raise ValueError(f"dual={dual}: the dual clip bounds the ratio from above, so it must exceed 1.")
-    ratio, advantage = _ratio(logp, old_logp, mask, ratio_bounds), response_only(advantage, mask)
+    ratio, advantage = ratio_and_advantage(logp, old_logp, advantage, mask)
+    ratio = ratio if ratio_bounds is None else torch.clamp(ratio, *ratio_bounds)
     clipped = -advantage * torch.clamp(ratio, 1 - low, 1 + high)
     worse = torch.maximum(-advantage * ratio, clipped)
     loss = torch.where(advantage < 0, torch.min(-advantage * dual, worse), worse)
-    return loss if weight is None else loss * response_only(weight, mask)
-
-
-def _ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, bounds: tuple[float, float] | None) -> Tensor:
-    ratio = torch.exp(log_ratio(logp, old_logp, mask))
-    return ratio if bounds is None else torch.clamp(ratio, *bounds)
+    return weighed(loss, weight, mask)
 
 
 def high_from_offset(low: float, offset: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from entropo_plugin.objectives.ratio import log_ratio, response_only
+from entropo_plugin.objectives.ratio import ratio_and_advantage, weighed
 
 
 def ce_gppo(
@@ -41,10 +41,10 @@ def ce_gppo(
     Returns:
         ``(batch, response)`` loss, 0 in the padding.
     """
-    ratio, advantage = torch.exp(log_ratio(logp, old_logp, mask)), response_only(advantage, mask)
+    ratio, advantage = ratio_and_advantage(logp, old_logp, advantage, mask)
     one = ratio / ratio.detach()
     below, above = (advantage < 0) & (ratio < 1 - low), (advantage > 0) & (ratio > 1 + high)
     kept = torch.where(below, keep_low * (1 - low) * one, torch.where(above, keep_high * (1 + high) * one, ratio))
     loss = -advantage * kept
     loss = torch.where(advantage < 0, torch.min(-advantage * dual, loss), loss)
-    return loss if weight is None else loss * response_only(weight, mask)
+    return weighed(loss, weight, mask)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from entropo_plugin.objectives.ratio import log_ratio, response_only
+from entropo_plugin.objectives.ratio import log_ratio, ratio_and_advantage, response_only, weighed
 
 
 def clip_cov(
@@ -35,9 +35,9 @@ def clip_cov(
     Returns:
         ``(batch, response)`` loss, 0 in the padding.
     """
-    ratio, advantage = torch.exp(log_ratio(logp, old_logp, mask)), response_only(advantage, mask)
+    ratio, advantage = ratio_and_advantage(logp, old_logp, advantage, mask)
     loss = torch.maximum(-advantage * ratio, -advantage * torch.clamp(ratio, 1 - low, 1 + high))
-    loss = loss if weight is None else loss * response_only(weight, mask)
+    loss = weighed(loss, weight, mask)
     return torch.where(selected, torch.zeros_like(loss), loss)
 
 
@@ -65,8 +65,8 @@ def kl_cov(
     Returns:
         ``(batch, response)`` loss, 0 in the padding.
     """
-    change, advantage = log_ratio(logp, old_logp, mask), response_only(advantage, mask)
-    loss = -advantage * torch.exp(change)
+    ratio, advantage = ratio_and_advantage(logp, old_logp, advantage, mask)
+    loss = -advantage * ratio
     extra = kl_penalty(logp, old_logp, mask, selected, beta, kind)
     if weight is None:
         return loss + extra

@@ -31,6 +31,16 @@ def response_only(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.bool(), values, torch.zeros_like(values))
 
 
+def ratio_and_advantage(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """``r = p / p_old``, 1 in the padding, and the advantage, 0 there: what every surrogate begins with."""
+    return torch.exp(log_ratio(logp, old_logp, mask)), response_only(advantage, mask)
+
+
+def weighed(loss: Tensor, weight: Tensor | None, mask: Tensor) -> Tensor:
+    """``loss`` times the rollout importance weights, ``(batch, response)``, where there are any."""
+    return loss if weight is None else loss * response_only(weight, mask)
+
+
 def count_nonfinite(mask: Tensor, *values: Tensor) -> int:
     """Number of response tokens at which any of ``values`` is NaN or infinite.
 

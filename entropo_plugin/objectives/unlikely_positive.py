@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from entropo_plugin.objectives.adapo import adapo
-from entropo_plugin.objectives.ratio import response_only
+from entropo_plugin.objectives.ratio import response_only, weighed
 
 
 def unlikely_positive(
@@ -36,8 +36,6 @@ def unlikely_positive(
         ``(batch, response)`` loss, 0 in the padding.
     """
     current, advantage = response_only(logp, mask), response_only(advantage, mask)
-    positive = -torch.exp(current - current.detach()) * advantage
-    if weight is not None:
-        positive = positive * response_only(weight, mask)
+    positive = weighed(-torch.exp(current - current.detach()) * advantage, weight, mask)
     clipped = adapo(logp, old_logp, advantage, mask, low=low, high=high, dual=dual, weight=weight)
     return torch.where(advantage > 0, positive, clipped)

@@ -26,8 +26,12 @@ class Monitor:
     tokens: int = key(
         0, "tokens a step, those that cost most entropy, written to tokens.jsonl with their text", low=0, high=10_000
     )
-    tokens_megabytes: int = key(50, "largest size of that file; then the oldest steps go", unit="MB", low=1, high=500)
-    folder: str | None = key(None, "folder of that file; null: beside verl's log (docs/report.md)", optional=True)
+    tokens_megabytes: int = key(
+        50, "largest size of that file; then the oldest steps go", unit="MB", low=1, high=500, when="tokens"
+    )
+    folder: str | None = key(
+        None, "folder of that file; null: beside verl's log (docs/report.md)", optional=True, when="tokens"
+    )
 
 
 @dataclass(frozen=True)

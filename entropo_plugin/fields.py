@@ -36,10 +36,16 @@ def key(
     choices: tuple[str, ...] = (),
     optional: bool = False,
     source: str = "ours",
+    when: str = "",
 ) -> Any:
-    """One setting: a dataclass field that carries what the parser and the documentation need."""
+    """One setting: a dataclass field that carries what the parser and the documentation need.
+
+    Args:
+        when: what the settings beside it must be for it to be read: ``law=additive|pi``, ``tokens`` (neither 0 nor
+            false), or several with ``and`` between them; empty: always.
+    """
     about = dict(help=help, unit=unit, low=low, high=high, choices=choices, optional=optional, source=source)
-    return field(default=default, metadata=about)
+    return field(default=default, metadata=about | {"when": when})
 
 
 def names(help: str) -> Any:
@@ -65,9 +71,9 @@ def _parse_switches(value: Any, path: str) -> dict[str, bool]:
     raise ConfigError(f"{path}={shown(value)}: expected a mapping of names to true or false. Write {path}.NAME=true.")
 
 
-def group(kind: type) -> Any:
-    """A nested group of settings with its own defaults."""
-    return field(default_factory=kind, metadata={"group": kind})
+def group(kind: type, when: str = "") -> Any:
+    """A nested group of settings with its own defaults; ``when`` as for :func:`key`."""
+    return field(default_factory=kind, metadata={"group": kind, "when": when})
 
 
 def parse_group(kind: type, node: Any, path: str) -> Any:
@@ -117,7 +123,7 @@ def _within(item: Any, value: float) -> bool:
 def _allowed(item: Any) -> str:
     about = item.metadata
     if about["choices"]:
-        return " | ".join(about["choices"])
+        return " | ".join(about["choices"]) + (" | null" if about["optional"] else "")
     if about["low"] is not None:
         unit = f" {about['unit']}" if about["unit"] else ""
         return f"[{about['low']:g}, {about['high']:g}]{unit}" + (" or null" if about["optional"] else "")
@@ -142,6 +148,9 @@ def check_declared(kind: type, path: str) -> None:
         name = f"{path}.{item.name}"
         if not item.metadata:
             raise TypeError(f"{name} is a plain field: declare it with entropo_plugin.fields.key or group")
+        for neighbour, _ in _conditions(item.metadata.get("when", "")):
+            if neighbour not in kind.__dataclass_fields__:
+                raise TypeError(f"{name} is read when {neighbour!r}, and there is no such setting beside it")
         if "group" in item.metadata:
             check_declared(item.metadata["group"], name)
     parse_group(kind, tree(kind), path)
@@ -197,3 +206,42 @@ def changed(settings: Any, path: str = "") -> list[tuple[str, Any]]:
             default = {} if item.default is MISSING else item.default
             differing += [(name, value)] if value != default else []
     return differing
+
+
+def _conditions(when: str) -> list[tuple[str, list[str]]]:
+    """Each neighbour and the values that it may have; no values: neither 0 nor false."""
+    parts = [part.partition("=") for part in when.split(" and ")] if when else []
+    return [(name, values.split("|") if values else []) for name, _, values in parts]
+
+
+def dormant(settings: Any, path: str = "") -> dict[str, str]:
+    """Dotted paths of the settings that nothing reads beside their present neighbours, and what would have them read.
+
+    A path of a group stands for all that is below it.
+    """
+    unread: dict[str, str] = {}
+    for item in fields(settings):
+        name, unmet = f"{path}{item.name}", _unmet(item.metadata.get("when", ""), settings, f"entropo.{path}")
+        if unmet:
+            unread[name] = unmet
+        elif "group" in item.metadata:
+            unread |= dormant(getattr(settings, item.name), f"{name}.")
+    return unread
+
+
+def _unmet(when: str, settings: Any, path: str) -> str:
+    """The first condition that does not hold, as a sentence; empty where all hold."""
+    for name, values in _conditions(when):
+        present = plain(getattr(settings, name))
+        if values and present not in values:
+            return f"Only {path}{name}={' | '.join(values)} reads it, and here that is {present}."
+        if not values and present in ("0", "false"):
+            return f"It is read while {path}{name} is {'true' if present == 'false' else 'above 0'}."
+    return ""
+
+
+def plain(value: Any) -> str:
+    """A value as YAML writes it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

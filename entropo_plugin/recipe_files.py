@@ -51,26 +51,28 @@ def recipes() -> list[Recipe]:
     return [_read(path) for room in WHOLE for path in sorted((folder() / room).glob("*.yaml"))]
 
 
-def chosen(arguments: list[str]) -> list[str]:
-    """Names that ``+entropo=NAME``, given once or several times, or as a list, chooses on a command line."""
-    groups = [word.lstrip("+").partition("=") for word in arguments]
-    lists = [value.strip("[]").split(",") for group, _, value in groups if group == "entropo"]
-    return [name.strip() for names in lists for name in names]
+# Hydra's words where a group that takes one choice gets two.
+MULTIPLE = "Multiple values for entropo"
 
 
-def composition(names: list[str]) -> str:
-    """What to choose in place of several names of the group ``entropo``; empty for fewer than two.
+def _chosen(arguments: list[str]) -> list[str]:
+    """Names that ``+entropo=NAME``, given once or several times, or as a list, adds on a command line."""
+    lists = [word.partition("=")[2] for word in arguments if word.startswith("+entropo=")]
+    return list(dict.fromkeys(name.strip() for names in lists for name in names.strip("[]").split(",")))
 
-    Hydra takes one name of a group, so that two methods together are a file of their own.
+
+def composition(arguments: list[str]) -> str:
+    """What to write in place of several choices of the group ``entropo``, of which Hydra takes one.
+
+    Two methods together are a file of their own, or a list; empty where a name is none of ours.
     """
-    known = [path.stem for path in sorted((folder() / "entropo").glob("*.yaml"))]
-    if len(set(names)) < 2:
+    names, known = _chosen(arguments), {path.stem for path in (folder() / "entropo").glob("*.yaml")}
+    if not names or not known.issuperset(names):
         return ""
-    for order in permutations(dict.fromkeys(names)):
-        if "_".join(order) in known:
-            return f"name one choice, the composition of both: +entropo={'_'.join(order)}"
-    pairs = sorted({"_".join(pair) for pair in permutations(known, 2)} & set(known))
-    return f"name one choice; the compositions are {', '.join(pairs)}"
+    if len(names) == 1:
+        return f"one choice is made already, by a recipe for example; write entropo={names[0]}, without +, in its place"
+    files = ["_".join(order) for order in permutations(names) if "_".join(order) in known]
+    return f"name both in one choice: +entropo={files[0] if files else '[' + ','.join(names) + ']'}"
 
 
 def find(name: str) -> Recipe:

@@ -161,7 +161,14 @@ def _was(what: str, old: Any, new: Any) -> str:
 def _other_methods(state: dict[str, Any], methods: Sequence[Method]) -> list[str]:
     saved, own = state.get("methods"), sorted(method.name for method in methods)
     names = sorted(map(str, saved)) if isinstance(saved, dict) else saved
-    return [] if names == own else [_was("entropo.methods", names, own)]
+    if names != own:
+        return [_was("entropo.methods", names, own)]
+    for where in ("driver", "worker"):
+        ordered = [method.name for method in methods if method.shapes == where]
+        before = [name for name in saved or () if name in ordered]
+        if before != ordered:
+            return [_was("the order in which advantages are shaped", before, ordered)]
+    return []
 
 
 def _law(state: dict[str, Any], name: str) -> Any:

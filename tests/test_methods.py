@@ -208,6 +208,95 @@ def test_a_setting_that_nothing_reads(install):
     )
 
 
+UNREAD = [
+    (
+        {"methods": ["adapo"], "adapo": {"clip_high": {"delta": 0.5}}},
+        "entropo.adapo.clip_high.delta=0.5: Only entropo.adapo.clip_high.law=additive reads it, and here that is "
+        "multiplicative. Change that, or delete entropo.adapo.clip_high.delta.",
+    ),
+    (
+        {"methods": ["repo_r"], "repo": {"zeta": {"law": "fixed", "high": 0.3}}},
+        "entropo.repo.zeta.high=0.3: Only entropo.repo.zeta.law=doubling | matched | pi reads it, and here that is "
+        "fixed. Change that, or delete entropo.repo.zeta.high.",
+    ),
+    (
+        {"methods": ["repo_r"], "repo": {"zeta": {"law": "matched"}, "logp": "old"}},
+        "entropo.repo.logp=old: entropo.repo.zeta.law=matched takes pi_old's centred log-prob, so that nothing reads "
+        "it. Change that, or delete entropo.repo.logp.",
+    ),
+    (
+        {"methods": ["stare"], "stare": {"negative_weight": 0.5}},
+        "entropo.stare.negative_weight=0.5: It is read while entropo.stare.two_sided is true. Change that, or delete "
+        "entropo.stare.negative_weight.",
+    ),
+    (
+        {"methods": ["clip_cov"], "clip_cov": {"clip_low": 0.2}},
+        "entropo.clip_cov.clip_low=0.2: It is the clip of Clip-Cov's own policy loss, and this run has another. Change "
+        "that, or delete entropo.clip_cov.clip_low.",
+    ),
+    (
+        {"methods": ["repo_r"], "target": {"value": 1.0}},
+        "entropo.target.value=1.0: Only entropo.target.kind=value reads it, and here that is auto. Change that, or "
+        "delete entropo.target.value.",
+    ),
+    (
+        {"methods": ["repo_r"], "target": {"schedule": "linear"}},
+        "entropo.target.schedule=linear: the target starts and ends at the initial entropy. Set "
+        "entropo.target.fraction, start or value too, or delete entropo.target.schedule.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("node", "words"), UNREAD)
+def test_a_setting_that_its_method_leaves_unread(node, words):
+    assert refused(node) == words
+
+
+def test_a_condition_on_no_setting_is_a_fault_of_the_class(install, caplog):
+    item = ("size", float, key(1.0, "size", low=0.0, high=2.0, when="lwa=pi"))
+    install(theirs=type("Theirs", (Theirs,), {"settings_type": make_dataclass("Odd", [item])}))
+    registry.known()
+    assert "entropo.theirs.size is read when 'lwa', and there is no such setting beside it" in caplog.text
+
+
+def test_a_method_that_was_chosen_and_declined_does_not_run():
+    names = [method.name for method in run({"methods": ["adapo", "repo_r"], "chosen": {"repo_r": False}})]
+    assert names == ["adapo"]
+    assert refused({"methods": ["repo_r"], "chosen": {"repo_r": False}}, estimator="repo_r") == (
+        "entropo.chosen.repo_r=false, but algorithm.adv_estimator=repo_r asks for REPO-R. Set algorithm.adv_estimator "
+        "to another value, or delete entropo.chosen.repo_r."
+    )
+    assert refused({"chosen": {"repo_rr": False}}).startswith("entropo.chosen.repo_rr: no method is called 'repo_rr'.")
+
+
+def test_a_method_is_named_by_the_setting_that_asked_for_it():
+    law = {"entropy_coeff": {"law": "additive"}}
+    assert refused(law, fields=frozenset({"entropy"})).startswith("entropo.entropy_coeff.law=additive: entropy bonus")
+    said = refused(law | {"chosen": {"entropy_bonus": False}})
+    assert said.startswith("entropo.chosen.entropy_bonus=false, but entropo.entropy_coeff.law=additive asks for")
+
+
+def test_an_explicit_law_is_kept():
+    for law, wanted in ((None, "additive"), ("fixed", "fixed"), ("pi", "pi")):
+        (bonus,) = run({"methods": ["entropy_bonus"], "entropy_coeff": {"law": law, "initial": 0.01}})
+        assert bonus.coefficients()["entropy_coeff"].law == wanted
+
+
+def test_the_start_up_line_follows_the_order_in_which_the_methods_act():
+    node = {"methods": ["top_entropy", "repo_r", "kl_cov", "stare"], "target": {"kind": "initial"}}
+    words = in_words(run(node), parse(node), Host(estimator="grpo"))
+    assert words.startswith(
+        "entropo: STARE on grpo advantages; REPO-R on grpo advantages; gradient on the 0.2 of the tokens with most "
+        "entropy; KL-Cov's penalty on 0.002 of the tokens; policy loss vanilla; "
+    )
+
+
+def test_a_schedule_is_said_by_its_ends():
+    node = {"methods": ["kl_cov"], "kl_cov": {"anneal": {"kind": "cosine", "end": 0.1}}}
+    words = in_words(run(node), parse(node), Host(estimator="grpo"))
+    assert words.endswith("ratio 0.002; beta from 1 to 0.1, cosine over 1000 steps")
+
+
 # The only places that know a method's name.
 METHODS = ("methods", "objectives", "demo", "recipes")
 NAMES = {name for method in registry.known().values() for name in (method.name, method.loss_mode) if name}

@@ -11,9 +11,11 @@ import torch
 from entropo_plugin.config import ConfigError, parse
 from entropo_plugin.methods.active import activate
 from entropo_plugin.methods.base import Host, Tokens
+from entropo_plugin.pipeline import prepare_batch
 from entropo_plugin.run import Run
 
 HOST = Host(estimator="grpo")
+INITIAL = {"target": {"kind": "initial"}}
 
 
 def make(*methods, node=None, host=HOST):
@@ -115,6 +117,29 @@ def test_another_runs_state_is_refused_or_reset_by_key(change, message):
     run = make("repo_r", node={"resume": "reset"})
     run.load_state_dict(state, "here")
     assert run.loop.value("zeta") == 1e-3 and run.loop.target.initial is None
+
+
+def test_shapes_in_another_order_are_refused_and_what_commutes_is_not():
+    saved = make("entropy_advantage", "repo_neutral", "adapo").state_dict(3)
+    with pytest.raises(
+        ConfigError, match="the order in which advantages are shaped was .'entropy_advantage', 'repo_ne"
+    ):
+        make("repo_neutral", "entropy_advantage", "adapo").load_state_dict(saved, "here")
+    make("adapo", "entropy_advantage", "repo_neutral").load_state_dict(saved, "here")
+    saved = make("repo_r", "stare", node=INITIAL).state_dict(3)
+    make("stare", "repo_r", node=INITIAL).load_state_dict(saved, "here")
+
+
+def test_the_order_of_the_shapes_matters():
+    """Which is why another one is refused."""
+    moved = []
+    for names in (("stare", "entropy_advantage"), ("entropy_advantage", "stare")):
+        run = make(*names, node=INITIAL | {"stare": {"share": 1.0}})
+        run.loop.observe(10.0, 10)
+        run.loop.target.initial = 2.0
+        tokens = replace(batch(), keys=("a_0_0", "b_0_0"))
+        moved.append(prepare_batch(run, tokens).advantage)
+    assert not torch.equal(*moved)
 
 
 def first_format(**change):

@@ -69,8 +69,8 @@ MESSAGES = [
     ),
     (
         ["+entropo=repo_r", "entropo.methods=[mine]"],
-        "entropo: REPO-R on leave-one-out advantages; Damped sharpening; policy loss vanilla; target 1 x the initial "
-        "entropy; zeta by doubling within [-0.05, 0.05]; strength by additive within [0, 0.9]",
+        "entropo: Damped sharpening; REPO-R on leave-one-out advantages; policy loss vanilla; target 1 x the initial "
+        "entropy; strength by additive within [0, 0.9]; zeta by doubling within [-0.05, 0.05]",
     ),
     (
         ["+entropo=monitor", "entropo.methods=[mien]"],

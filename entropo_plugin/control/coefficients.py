@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from entropo_plugin.control.laws import Options
 
 OPEN_LOOP = ("fixed", "annealed")
+STEPPED = ("multiplicative", "additive", "skywork", "pi")
 # A coefficient that its method measures from the very batch that it acts on; no controller moves it.
 MEASURED = "measured"
 
@@ -26,6 +27,7 @@ class Coefficient:
         applied: the value that acts, from the value that the law moves; None: the same.
         follows: whether a measured coefficient steers to the target.
         advice: what to do when entropy moves against it for long; empty: it is not watched.
+        nothing: the value at which its method does nothing; None: there is none.
     """
 
     label: str
@@ -38,6 +40,7 @@ class Coefficient:
     applied: Callable[[float], float] | None = None
     follows: bool = False
     advice: str = ""
+    nothing: float | None = None
 
     @property
     def adapts(self) -> bool:
@@ -50,8 +53,30 @@ class Coefficient:
             return f"{name} {self.initial:g}"
         if self.law == MEASURED:
             return f"{name} from each batch"
-        low = -self.high if self.options.signed and self.law != "annealed" else self.low
+        if self.law == "annealed":
+            way = self.options.anneal
+            return f"{name} from {self.initial:g} to {way.end:g}, {way.kind} over {way.steps} steps"
+        low = -self.high if self.options.signed else self.low
         return f"{name} by {self.law} within [{low:g}, {self.high:g}]"
+
+    def stays(self) -> str:
+        """Why it never leaves its first value; empty where it moves."""
+        options = self.options
+        if self.law == "annealed":
+            return "its schedule ends where it starts" if options.anneal.end == self.initial else ""
+        if not self.adapts:
+            return "nothing moves it" if self.law != MEASURED else ""
+        if self.law == "multiplicative" and self.initial == 0:
+            return "a factor cannot leave 0"
+        if self.law in STEPPED and not options.signed and self.low == self.high:
+            return "its bounds are equal"
+        step = {
+            "multiplicative": options.factor - 1,
+            "additive": options.delta,
+            "skywork": options.delta,
+            "pi": options.gains.proportional + options.gains.integral,
+        }
+        return "its step is 0" if step.get(self.law) == 0 else ""
 
 
 @dataclass(frozen=True)

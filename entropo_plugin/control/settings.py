@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from entropo_plugin.fields import ConfigError, key
 
 SCHEDULES = ("constant", "linear", "cosine", "power")
+# Settings of a schedule are read while it moves.
+MOVING, TARGET_MOVING = "kind=linear|cosine|power", "schedule=linear|cosine|power"
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Anneal:
     """Schedule of a coefficient from its first value to `end`; arXiv 2604.09676 names no schedule."""
 
     kind: str = key("constant", "form of the way from the first value to `end`", choices=SCHEDULES)
-    end: float = key(0.0, "value at the end of the schedule", low=-100.0, high=100.0)
+    end: float = key(0.0, "value at the end of the schedule", low=-100.0, high=100.0, when=MOVING)
     hold: int = key(
         25,
         "steps at the first value before it moves; at 8 updates a step 200, where arXiv 2505.22617 saw 73 % of entropy "
@@ -31,9 +33,12 @@ class Anneal:
         low=0,
         high=10**7,
         source="arXiv 2505.22617",
+        when=MOVING,
     )
-    steps: int = key(1000, "length of the way; for power, its time constant", unit="steps", low=1, high=10**7)
-    power: float = key(1.0, "exponent of kind=power", low=1e-3, high=10.0)
+    steps: int = key(
+        1000, "length of the way; for power, its time constant", unit="steps", low=1, high=10**7, when=MOVING
+    )
+    power: float = key(1.0, "exponent of kind=power", low=1e-3, high=10.0, when="kind=power")
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,12 @@ class Target:
         choices=("auto", "initial", "value"),
         source="arXiv 2603.11682",
     )
-    value: float | None = key(None, "target for kind=value", unit="nats per token", low=0.0, high=20.0, optional=True)
-    fraction: float = key(1.0, "share of the initial entropy for kind=initial", low=1e-3, high=10.0)
+    value: float | None = key(
+        None, "target for kind=value", unit="nats per token", low=0.0, high=20.0, optional=True, when="kind=value"
+    )
+    fraction: float = key(
+        1.0, "share of the initial entropy for kind=initial", low=1e-3, high=10.0, when="kind=auto|initial"
+    )
     schedule: str = key("constant", "how the target goes from `start` to its value", choices=SCHEDULES)
     start: float | None = key(
         None,
@@ -57,10 +66,13 @@ class Target:
         low=0.0,
         high=20.0,
         optional=True,
+        when=TARGET_MOVING,
     )
-    hold: int = key(0, "steps at `start` before the target moves", unit="steps", low=0, high=10**7)
-    steps: int = key(100, "length of the way; for power, its time constant", unit="steps", low=1, high=10**7)
-    power: float = key(1.0, "exponent of schedule=power", low=1e-3, high=10.0)
+    hold: int = key(0, "steps at `start` before the target moves", unit="steps", low=0, high=10**7, when=TARGET_MOVING)
+    steps: int = key(
+        100, "length of the way; for power, its time constant", unit="steps", low=1, high=10**7, when=TARGET_MOVING
+    )
+    power: float = key(1.0, "exponent of schedule=power", low=1e-3, high=10.0, when="schedule=power")
 
     def in_words(self) -> str:
         """The target as the start-up line says it."""
@@ -69,23 +81,13 @@ class Target:
 
 
 def check_target(target: Target) -> None:
-    """Refuse settings of the target that contradict each other.
+    """Refuse a target without its value.
 
     Raises:
-        ConfigError: names both keys and what to set.
+        ConfigError: names the key and what to set.
     """
     if target.kind == "value" and target.value is None:
         raise ConfigError("entropo.target.kind=value needs entropo.target.value, in nats per token, in [0, 20].")
-    if target.kind != "value" and target.value is not None:
-        raise ConfigError(
-            f"entropo.target.value={target.value} is ignored while entropo.target.kind={target.kind}. "
-            "Set entropo.target.kind=value, or leave the value out."
-        )
-    if target.schedule == "constant" and target.start is not None:
-        raise ConfigError(
-            f"entropo.target.start={target.start} is ignored while entropo.target.schedule=constant. "
-            "Set entropo.target.schedule to one of linear | cosine | power, or leave the start out."
-        )
 
 
 def check_order(low_path: str, low: float | None, high_path: str, high: float | None) -> None:
@@ -94,14 +96,10 @@ def check_order(low_path: str, low: float | None, high_path: str, high: float | 
         raise ConfigError(f"{low_path}={low} exceeds {high_path}={high}. Swap them.")
 
 
-def check_annealing(path: str, law: str, anneal: Anneal) -> None:
-    """A schedule and the law that follows it belong together."""
+def check_annealing(path: str, law: str | None, anneal: Anneal) -> None:
+    """The law that follows a schedule needs one."""
     if law == "annealed" and anneal.kind == "constant":
         raise ConfigError(f"{path}.law=annealed needs {path}.anneal.kind, one of linear | cosine | power.")
-    if law != "annealed" and anneal.kind != "constant":
-        raise ConfigError(
-            f"{path}.anneal.kind={anneal.kind} is ignored while {path}.law={law}. Set the law to annealed."
-        )
 
 
 def check_end(path: str, end: float, high: float) -> None:

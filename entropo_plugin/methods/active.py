@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from entropo_plugin.control import Coefficient, Target
-from entropo_plugin.fields import ConfigError, changed
+from entropo_plugin.fields import ConfigError
 from entropo_plugin.methods.base import FIELDS, Host, Method
+from entropo_plugin.methods.reading import check_read
 from entropo_plugin.methods.registry import find, known
 
-# Settings of the root node that are read whatever runs.
 SHIFT = "entropo/shift"
 # Names of metrics that no coefficient may have.
 RESERVED = ("shift", "target", "skipped")
-ALWAYS = ("methods", "chosen", "idle_steps", "monitor", "host", "resume")
+METHODS = "entropo.methods"
 
 
 def activate(settings: Any, host: Host) -> tuple[Method, ...]:
     """The methods of a run, in the order in which they shape.
 
     Asked for by ``entropo.methods`` and ``+entropo=NAME``, by the host's estimator or policy loss that is a door to
-    one, or by a setting of its own.
+    one, or by a setting of its own. ``entropo.chosen.NAME=false`` takes a name out of ``entropo.methods``, and is
+    refused beside anything else that asks for the method.
 
     Raises:
         ConfigError: a name is unknown, methods exclude each other, or a method could not act; says what to change.
     """
     classes = dict.fromkeys([*_listed(settings), *_doors(host), *_switched(settings)])
     methods = tuple(cls(settings, host) for cls in classes)
+    _check_declined(methods, settings)
     _check_families(methods)
     if sum(method.owns_loss for method in methods) > 1:
         for method in methods:
             method.step_aside()
     _check_loss(methods, host)
     _check_fields(methods, host)
-    _check_read(settings, methods)
+    check_read(settings, methods)
     _check_targets(settings, methods)
     return methods
 
@@ -48,6 +50,29 @@ def remarks(methods: Sequence[Method]) -> Iterator[str]:
     """
     for method in methods:
         yield from method.check()
+        yield from _standing_still(method)
+        yield from _replaced_clip(method)
+
+
+def _standing_still(method: Method) -> Iterator[str]:
+    """Coefficients that are meant to move and cannot, or that stay where their method does nothing."""
+    for name, each in method.coefficients().items():
+        why, where = each.stays(), f" See entropo.{method.node}." if method.node else ""
+        if why and each.initial == each.nothing:
+            yield f"{name} stays {each.initial:g} ({why}), at which {method.title} does nothing.{where}"
+        elif why and each.adapts:
+            yield f"{name} stays {each.initial:g} ({why}): {method.title} cannot steer by it.{where}"
+
+
+def _replaced_clip(method: Method) -> Iterator[str]:
+    """Settings of the host's clip that a policy loss with a clip of its own does not read."""
+    if not method.owns_loss:
+        return
+    first = {name: each.initial for name, each in method.coefficients().items()}
+    own = method.clip_bounds(first)
+    for side in (each for each in method.host.clip_set if each in own):
+        where = f"; its own are under entropo.{method.node}" if method.node else ""
+        yield f"{method.host.clip_set[side]}: the policy loss of {method.title} does not read it{where}."
 
 
 def _listed(settings: Any) -> Iterator[type[Method]]:
@@ -55,8 +80,12 @@ def _listed(settings: Any) -> Iterator[type[Method]]:
     for name in settings.methods:
         if settings.methods.count(name) > 1:
             raise ConfigError(f"entropo.methods names {name} more than once. Name it once.")
+    for name, wanted in settings.chosen.items():
+        if not wanted:
+            find(name, f"entropo.chosen.{name}")
     for name in (*chosen, *settings.methods):
-        yield find(name)
+        if settings.chosen.get(name) is not False:
+            yield find(name)
 
 
 def _doors(host: Host) -> Iterator[type[Method]]:
@@ -71,22 +100,39 @@ def _switched(settings: Any) -> Iterator[type[Method]]:
     return (method for method in known().values() if method.switched_on(settings))
 
 
-def asked_by(method: Method, host: Host) -> str:
+def asked_by(method: Method) -> str:
     """The setting that names a method, as the user most likely wrote it, for messages."""
     if method.chosen:
         return f"+entropo={method.name}"
-    if method.estimator and method.estimator == host.estimator:
+    host = method.host
+    if method.estimator and method.estimator == host.estimator and host.estimator_key != METHODS:
         return f"{host.estimator_key}={host.estimator}"
     if method.loss_mode and method.loss_mode == host.loss_mode:
         return f"{host.loss_key}={host.loss_mode}"
-    return f"entropo.methods=[{method.name}]"
+    return f"{METHODS}=[{method.name}]" if method.named or not method.switch else method.switch
+
+
+def without(method: Method) -> str:
+    """What to do to leave a method out, for messages."""
+    asked = asked_by(method)
+    return f"take {method.name} out of {METHODS}" if asked.startswith(METHODS) else f"delete {asked}"
+
+
+def _check_declined(methods: Sequence[Method], settings: Any) -> None:
+    for method in methods:
+        if settings.chosen.get(method.name) is False:
+            asked = asked_by(method)
+            raise ConfigError(
+                f"entropo.chosen.{method.name}=false, but {asked} asks for {method.title}. Set "
+                f"{asked.partition('=')[0]} to another value, or delete entropo.chosen.{method.name}."
+            )
 
 
 def _check_families(methods: Sequence[Method]) -> None:
     for number, method in enumerate(methods):
         for other in methods[:number]:
             if method.family and method.family == other.family:
-                words = f"{asked_by(other, other.host)} and {asked_by(method, method.host)}"
+                words = f"{asked_by(other)} and {asked_by(method)}"
                 raise ConfigError(
                     f"{words}: {other.title} and {method.title} are both {method.family}, and only one of them can "
                     "run. Delete one of these settings."
@@ -142,28 +188,21 @@ def _check_fields(methods: Sequence[Method], host: Host) -> None:
                     f"{', '.join(FIELDS)}."
                 )
             raise ConfigError(
-                f"{asked_by(method, host)}: {method.title} needs {FIELDS[name]} ({name}), which this run does not "
+                f"{asked_by(method)}: {method.title} needs {FIELDS[name]} ({name}), which this run does not "
                 f"have.{host.remedy(name)} It has: {', '.join(sorted(host.fields)) or 'none of them'}."
             )
-
-
-def _check_read(settings: Any, methods: Sequence[Method]) -> None:
-    """Refuse a setting that belongs to nothing that runs."""
-    read = list(ALWAYS)
-    for method in methods:
-        read += method.reads or list(method.groups())
-    if any(each.adapts for method in methods for each in method.coefficients().values()):
-        read.append("target")
-    for path, value in changed(settings):
-        if not _under(path, read):
-            raise ConfigError(f"entropo.{path}={value}: nothing that runs reads it. {_reader(path)}")
 
 
 def target_of(settings: Any, methods: Sequence[Method]) -> Target:
     """The target that a run steers to: the user's, else the one that its methods' papers name."""
     own = next((method.own_target for method in _steered(methods)), None)
     target: Target = settings.target
-    return target if own is None or target != Target() else replace(target, kind="value", value=own)
+    return target if own is None or not _open(target) else replace(target, kind="value", value=own)
+
+
+def _open(target: Target) -> bool:
+    """Whether the user leaves it to the methods where the target ends."""
+    return target.kind == "auto" and target.fraction == Target().fraction
 
 
 def _steered(methods: Sequence[Method]) -> list[Method]:
@@ -172,8 +211,9 @@ def _steered(methods: Sequence[Method]) -> list[Method]:
 
 def _check_targets(settings: Any, methods: Sequence[Method]) -> None:
     """A run has one target, so two methods whose papers steer to different ones need the user's."""
+    _check_way(target_of(settings, methods))
     own = {method.title: method.own_target for method in _steered(methods)}
-    if settings.target == Target() and len(set(own.values())) > 1:
+    if _open(settings.target) and len(set(own.values())) > 1:
         wanted = [f"{title} to {'the initial entropy' if to is None else f'{to:g} nats'}" for title, to in own.items()]
         raise ConfigError(
             f"entropo.target.kind=auto: {' and '.join(wanted)}: these methods steer to different entropies, and a run "
@@ -181,23 +221,13 @@ def _check_targets(settings: Any, methods: Sequence[Method]) -> None:
         )
 
 
-def _under(path: str, prefixes: Iterable[str]) -> bool:
-    return any(path == prefix or path.startswith(f"{prefix}.") for prefix in prefixes)
-
-
-def _reader(path: str) -> str:
-    """Who would read a setting, as a sentence."""
-    if path.startswith("target"):
-        return "No method of this run follows the entropy. Delete it, or add +entropo=NAME with a law that does."
-    readers = [name for name, cls in known().items() if _under(path, cls.reads or cls.groups())]
-    names = " or ".join(_way(name) for name in readers)
-    return f"It is read by {', '.join(readers)}: add {names}, or delete it."
-
-
-def _way(name: str) -> str:
-    """How a method is asked for: only ours have a choice of the group ``entropo``."""
-    ours = known()[name].__module__.startswith("entropo_plugin.")
-    return f"+entropo={name}" if ours else f"entropo.methods=[{name}]"
+def _check_way(target: Target) -> None:
+    """A target that moves has to end elsewhere than it starts."""
+    if target.schedule != "constant" and target.kind != "value" and target.fraction == 1 and target.start is None:
+        raise ConfigError(
+            f"entropo.target.schedule={target.schedule}: the target starts and ends at the initial entropy. Set "
+            "entropo.target.fraction, start or value too, or delete entropo.target.schedule."
+        )
 
 
 def stems(methods: Sequence[Method]) -> dict[tuple[str, str], str]:
@@ -219,24 +249,33 @@ def selection_name(methods: Sequence[Method], method: Method, metric: str) -> st
     return metric.replace("entropo/", f"entropo/{method.name}/", 1) if choose or shape else metric
 
 
-def without(method: Method) -> str:
-    """What to do to leave a method out, for messages."""
-    return f"delete +entropo={method.name}" if method.chosen else f"take {method.name} out of entropo.methods"
-
-
 def coefficients(methods: Sequence[Method]) -> dict[str, Coefficient]:
     """Every coefficient of a run by its name in metrics."""
     names = stems(methods)
     return {names[method.name, name]: each for method in methods for name, each in method.coefficients().items()}
 
 
+# The order in which what shapes, drops or penalises acts; the others come last.
+ORDER = ("baseline", "driver", "worker", "drop", "penalty", "")
+
+
+def acts(method: Method) -> str:
+    """The first step of the pipeline, of :data:`ORDER`, in which a method changes something."""
+    if method.shapes:
+        return method.shapes
+    if method.drops or method.penalises:
+        return "drop" if method.drops else "penalty"
+    return "baseline" if method.estimator else ""
+
+
 def describe(methods: Sequence[Method], settings: Any, host: Host) -> str:
-    """What is active, in words: one line at start-up."""
+    """What is active, in words and in the order in which it acts: one line at start-up."""
     owner = next((method for method in methods if method.owns_loss), None)
-    doing = [method.describe() for method in methods if method is not owner]
+    ordered = sorted(methods, key=lambda method: ORDER.index(acts(method)))
+    doing = [method.describe() for method in ordered if method is not owner]
     replaced = "" if owner is None or host.loss_mode == owner.loss_mode else f" in place of {host.loss_mode}"
     loss = host.loss_mode if owner is None else f"{owner.describe()}{replaced}"
-    moving = coefficients(methods)
+    moving = coefficients(ordered)
     parts = ["; ".join(doing) or ("" if owner else "measures only"), f"policy loss {loss}"]
     if any(each.adapts for each in moving.values()):
         parts.append(f"target {target_of(settings, methods).in_words()}")

@@ -16,6 +16,9 @@ from entropo_plugin.methods.base import Method, Tokens
 from entropo_plugin.methods.registry import register
 from entropo_plugin.objectives import adapo, high_from_offset
 
+# Which laws read which settings.
+OFFSET, BOUNDED, NOT_OFFSET = "law=additive", "law=multiplicative|pi", "law=multiplicative|pi|annealed|fixed"
+
 
 @dataclass(frozen=True)
 class ClipHigh:
@@ -27,12 +30,21 @@ class ClipHigh:
         choices=("multiplicative", "additive", "pi", "annealed", "fixed"),
         source="ours, after arXiv 2603.11682; additive: MAI-Thinking-1",
     )
-    initial: float = key(0.28, "clip_high of the first step", low=0.0, high=100.0, source="DAPO, arXiv 2503.14476")
-    low: float = key(0.05, "smallest clip_high; below clip_low it pushes entropy down", low=0.0, high=100.0)
-    high: float = key(5.0, "largest clip_high", low=0.0, high=100.0)
-    factor: float = key(1.1, "law=multiplicative: one step's factor", low=1.0, high=10.0)
+    initial: float = key(
+        0.28, "clip_high of the first step", low=0.0, high=100.0, source="DAPO, arXiv 2503.14476", when=NOT_OFFSET
+    )
+    low: float = key(
+        0.05, "smallest clip_high; below clip_low it pushes entropy down", low=0.0, high=100.0, when=BOUNDED
+    )
+    high: float = key(5.0, "largest clip_high", low=0.0, high=100.0, when=BOUNDED)
+    factor: float = key(1.1, "law=multiplicative: one step's factor", low=1.0, high=10.0, when="law=multiplicative")
     delta: float = key(
-        0.25, "law=additive: one step's change of the offset", low=0.0, high=10.0, source="MAI-Thinking-1"
+        0.25,
+        "law=additive: one step's change of the offset",
+        low=0.0,
+        high=10.0,
+        source="MAI-Thinking-1",
+        when=OFFSET,
     )
     offset: float = key(
         0.0,
@@ -40,10 +52,11 @@ class ClipHigh:
         low=0.0,
         high=100.0,
         source="MAI-Thinking-1",
+        when=OFFSET,
     )
-    offset_max: float = key(2.5, "law=additive: largest k", low=0.0, high=100.0, source="MAI-Thinking-1")
-    pi: Gains = group(Gains)
-    anneal: Anneal = group(Anneal)
+    offset_max: float = key(2.5, "law=additive: largest k", low=0.0, high=100.0, source="MAI-Thinking-1", when=OFFSET)
+    pi: Gains = group(Gains, when="law=pi")
+    anneal: Anneal = group(Anneal, when="law=annealed")
 
 
 @dataclass(frozen=True)
@@ -100,11 +113,6 @@ class AdapoMethod(Method):
                 f"{path}.initial={high.initial} lies outside [{high.low}, {high.high}]. "
                 f"Move it, or {path}.low and high."
             )
-        if high.law != "additive" and high.offset != 0:
-            raise ConfigError(
-                f"{path}.offset={high.offset} is ignored while {path}.law={high.law}. "
-                "Set the law to additive, or the offset to 0."
-            )
 
     @property
     def owns_loss(self) -> bool:
@@ -116,6 +124,10 @@ class AdapoMethod(Method):
                 "ADAPO cannot act with one optimizer step per rollout batch, where the ratio is 1."
                 f"{self.host.remedy('updates')}"
             )
+        own, high = self.settings, self.settings.clip_high
+        bounds = own.clip_low, high.initial, own.clip_ratio_c
+        if high.law == "fixed" and bounds == self.host.clip and own.ratio_min is None and own.ratio_max is None:
+            yield f"entropo.adapo.clip_high.law=fixed at {self.host.name}'s own clip: ADAPO is its loss as it is."
 
     def coefficients(self) -> dict[str, Coefficient]:
         high = self.settings.clip_high

@@ -74,7 +74,9 @@ class Host:
         group_size: responses to one prompt.
         entropy_coeff: the host's constant entropy bonus.
         loss_agg_mode: how its loss weighs tokens, in verl's names.
+        agg_key: where it is named, for messages.
         clip: lower and upper clip of the ratio and the dual clip of the host's default loss.
+        clip_set: the settings of that clip that are not the host's defaults, by side: low, high, dual.
         shuffles: the workers cut their own mini-batches, unknown to the driver.
         mixes: why the host's loss gives a token more than its own advantage; empty where it does not.
         keeps: why a token without advantage still counts in the host's loss; empty where it does not.
@@ -92,7 +94,9 @@ class Host:
     group_size: int = 2
     entropy_coeff: float = 0.0
     loss_agg_mode: str = "token-mean"
+    agg_key: str = "actor_rollout_ref.actor.loss_agg_mode"
     clip: tuple[float, float, float] = (0.2, 0.2, 3.0)
+    clip_set: Mapping[str, str] = field(default_factory=dict)
     shuffles: bool = False
     mixes: str = ""
     keeps: str = ""
@@ -122,7 +126,7 @@ class Method:
     node: ClassVar[str] = ""
     settings_type: ClassVar[type | None] = None
     also: ClassVar[Mapping[str, type]] = {}
-    # The settings that it reads, where that is not all of its groups.
+    # The settings that it can read, where that is not all of its groups.
     reads: ClassVar[tuple[str, ...]] = ()
     # Only one method of a family can run.
     family: ClassVar[str] = ""
@@ -140,8 +144,10 @@ class Method:
 
     def __init__(self, settings: Any, host: Host):
         self.host = host
-        # whether +entropo=NAME asked for it
+        # the setting that asked for it, where that is no setting of the host
         self.chosen = bool(settings.chosen.get(self.name))
+        self.named = self.name in settings.methods
+        self.switch = self.switched_on(settings)
         self.settings: Any = getattr(settings, self.node) if self.node else None
 
     @property
@@ -175,9 +181,9 @@ class Method:
         return ({cls.node: cls.settings_type} if cls.node and cls.settings_type else {}) | dict(cls.also)
 
     @classmethod
-    def switched_on(cls, settings: Any) -> bool:
-        """Whether a setting alone makes it run, without its name in ``entropo.methods``."""
-        return False
+    def switched_on(cls, settings: Any) -> str:
+        """The setting that alone makes it run, as ``key=value``, without its name in ``entropo.methods``; or none."""
+        return ""
 
     @classmethod
     def check_settings(cls, settings: Any) -> None:
@@ -186,6 +192,10 @@ class Method:
         Raises:
             ConfigError: names the keys and what to set.
         """
+
+    def unread(self) -> dict[str, str]:
+        """Settings that it leaves unread in this training, and why; what neighbours decide, ``fields.key`` says."""
+        return {}
 
     def step_aside(self) -> None:
         """Act on top of another method's policy loss, if it can, where both have one."""

@@ -40,6 +40,8 @@ class CeGppoMethod(Method):
                 "CE-GPPO cannot act with one optimizer step per rollout batch, where the ratio is 1: it equals vanilla."
                 f"{self.host.remedy('updates')}"
             )
+        if self.settings.keep_low == self.settings.keep_high == 0:
+            yield "entropo.ce_gppo.keep_low=0 and keep_high=0: no gradient is kept beyond the clip, as in vanilla."
 
     def clip_bounds(self, c: Mapping[str, float]) -> dict[str, Any]:
         own = self.settings

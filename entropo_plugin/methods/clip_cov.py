@@ -12,7 +12,7 @@ from entropo_plugin.control import Anneal, Coefficient
 from entropo_plugin.control.settings import check_end, check_order
 from entropo_plugin.fields import ConfigError, group, key
 from entropo_plugin.methods.base import Tokens
-from entropo_plugin.methods.covariance import SCOPE, SCOPES, CovarianceMethod, annealed
+from entropo_plugin.methods.covariance import SCOPE, SCOPES, SEEDED, CovarianceMethod, annealed
 from entropo_plugin.methods.registry import register
 from entropo_plugin.objectives import ResponseKeys, clip_cov, micro_band, quantile_band, select_band
 
@@ -29,13 +29,21 @@ class ClipCov:
         "absolute: [low, high] in nats; quantile: [low_quantile, high_quantile] of the batch",
         choices=("absolute", "quantile"),
     )
-    low: float = key(1.0, "band=absolute: smallest covariance", unit="nats", low=-1e6, high=1e6, source=PAPER)
-    high: float = key(5.0, "band=absolute: largest covariance", unit="nats", low=-1e6, high=1e6, source=PAPER)
-    low_quantile: float = key(0.98, "band=quantile: lower quantile of the covariance", low=0.0, high=1.0)
-    high_quantile: float = key(0.9998, "band=quantile: upper quantile of the covariance", low=0.0, high=1.0)
+    low: float = key(
+        1.0, "band=absolute: smallest covariance", unit="nats", low=-1e6, high=1e6, source=PAPER, when="band=absolute"
+    )
+    high: float = key(
+        5.0, "band=absolute: largest covariance", unit="nats", low=-1e6, high=1e6, source=PAPER, when="band=absolute"
+    )
+    low_quantile: float = key(
+        0.98, "band=quantile: lower quantile of the covariance", low=0.0, high=1.0, when="band=quantile"
+    )
+    high_quantile: float = key(
+        0.9998, "band=quantile: upper quantile of the covariance", low=0.0, high=1.0, when="band=quantile"
+    )
     clip_low: float = key(1.0, "lower clip of the ratio", low=0.0, high=1.0, source=PAPER)
     clip_high: float = key(1.0, "upper clip of the ratio", low=0.0, high=100.0, source=PAPER)
-    seed: int = key(0, "seed of the choice", low=0, high=2**31 - 1)
+    seed: int = key(0, "seed of the choice", low=0, high=2**31 - 1, when=SEEDED)
     scope: str = key("global", SCOPE, choices=SCOPES)
     anneal: Anneal = group(Anneal)
 
@@ -50,9 +58,11 @@ class ClipCovMethod(CovarianceMethod):
     @classmethod
     def check_settings(cls, settings: Any) -> None:
         own = settings.clip_cov
-        check_order("entropo.clip_cov.low", own.low, "entropo.clip_cov.high", own.high)
-        quantiles = "entropo.clip_cov.low_quantile", "entropo.clip_cov.high_quantile"
-        check_order(quantiles[0], own.low_quantile, quantiles[1], own.high_quantile)
+        if own.band == "absolute":
+            check_order("entropo.clip_cov.low", own.low, "entropo.clip_cov.high", own.high)
+        else:
+            names = "entropo.clip_cov.low_quantile", "entropo.clip_cov.high_quantile"
+            check_order(names[0], own.low_quantile, names[1], own.high_quantile)
         check_end("entropo.clip_cov.anneal.end", own.anneal.end, 1)
         if own.scope == "micro_batch" and own.band == "quantile":
             raise ConfigError(
@@ -62,6 +72,10 @@ class ClipCovMethod(CovarianceMethod):
     @property
     def drops(self) -> bool:
         return not self.owns_loss
+
+    def unread(self) -> dict[str, str]:
+        words = "It is the clip of Clip-Cov's own policy loss, and this run has another."
+        return {} if self.owns_loss else {"clip_cov.clip_low": words, "clip_cov.clip_high": words}
 
     def coefficients(self) -> dict[str, Coefficient]:
         own = self.settings

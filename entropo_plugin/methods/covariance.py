@@ -14,6 +14,8 @@ from entropo_plugin.objectives import ResponseKeys, covariance, positive_ceiling
 
 SCOPES = ("global", "mini_batch", "micro_batch")
 SCOPE = "tokens that share means and quota: the rollout batch's, an optimizer step's, or as in verl a micro-batch's"
+# verl's own choice has no seed
+SEEDED = "scope=global|mini_batch"
 NAMES = {"selected": "share", "selected_negative": "negative_share", "selected_weight": "weight"}
 
 
@@ -21,7 +23,7 @@ def annealed(label: str, value: float, anneal: Anneal, key: str) -> Coefficient:
     """A coefficient that follows no entropy: a constant, or its schedule."""
     law = "fixed" if anneal.kind == "constant" else "annealed"
     high = max(value, anneal.end, 1e-12)
-    return Coefficient(label, law, value, 0.0, high, key, Options(signed=False, anneal=anneal))
+    return Coefficient(label, law, value, 0.0, high, key, Options(signed=False, anneal=anneal), nothing=0.0)
 
 
 class CovarianceMethod(Method):

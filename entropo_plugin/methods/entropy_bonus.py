@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from entropo_plugin.control import Anneal, Coefficient, Gains, Options
+from entropo_plugin.control import OPEN_LOOP, Anneal, Coefficient, Gains, Options
 from entropo_plugin.control.settings import check_annealing, check_end, check_order
 from entropo_plugin.fields import ConfigError, group, key
 from entropo_plugin.methods.base import Method
@@ -14,17 +14,20 @@ from entropo_plugin.methods.registry import register
 
 PATH = "entropo.entropy_coeff"
 SOURCE = "ours; skywork: TRL"
+# Which laws read which settings; null is additive.
+STEPWISE, BOUNDED = "law=null|additive|skywork", "law=null|additive|skywork|multiplicative|pi"
 
 
 @dataclass(frozen=True)
 class EntropyCoeff:
     """verl's entropy bonus, `actor_rollout_ref.actor.entropy_coeff`, moved once per global step."""
 
-    law: str = key(
-        "fixed",
-        "fixed: the host's own constant, or additive where the method is asked for by name; additive: one `delta` up "
-        "below the target, one down above it; skywork: so too, and it acts only after a step at or below the target",
+    law: str | None = key(
+        None,
+        "null: additive, where the method is asked for by name; additive: one `delta` up below the target, one down "
+        "above it; skywork: so too, and it acts only after a step at or below the target; fixed: `initial` throughout",
         choices=("fixed", "annealed", "additive", "multiplicative", "pi", "skywork"),
+        optional=True,
         source="ours; skywork: Skywork-OR1, arXiv 2505.22312",
     )
     initial: float | None = key(
@@ -34,7 +37,7 @@ class EntropyCoeff:
         high=10.0,
         optional=True,
     )
-    low: float = key(0.0, "smallest coefficient", low=0.0, high=10.0)
+    low: float = key(0.0, "smallest coefficient", low=0.0, high=10.0, when=BOUNDED)
     high: float | None = key(
         None,
         "largest coefficient; null: 0.05, and 1 with law=skywork",
@@ -42,6 +45,7 @@ class EntropyCoeff:
         high=10.0,
         optional=True,
         source=SOURCE,
+        when=BOUNDED,
     )
     delta: float | None = key(
         None,
@@ -50,10 +54,11 @@ class EntropyCoeff:
         high=10.0,
         optional=True,
         source=SOURCE,
+        when=STEPWISE,
     )
-    factor: float = key(1.1, "law=multiplicative: one step's factor", low=1.0, high=10.0)
-    pi: Gains = group(Gains)
-    anneal: Anneal = group(Anneal)
+    factor: float = key(1.1, "law=multiplicative: one step's factor", low=1.0, high=10.0, when="law=multiplicative")
+    pi: Gains = group(Gains, when="law=pi")
+    anneal: Anneal = group(Anneal, when="law=annealed")
 
 
 def _or(value: float | None, default: float) -> float:
@@ -64,10 +69,6 @@ def _high(own: EntropyCoeff) -> float:
     return _or(own.high, 1.0 if own.law == "skywork" else 0.05)
 
 
-def _named(settings: Any) -> bool:
-    return "entropy_bonus" in settings.methods or bool(settings.chosen.get("entropy_bonus"))
-
-
 @register
 class EntropyBonus(Method):
     """``loss - c mean(H)`` with a coefficient c that follows the entropy or a schedule."""
@@ -75,8 +76,9 @@ class EntropyBonus(Method):
     name, title, node, settings_type = "entropy_bonus", "entropy bonus", "entropy_coeff", EntropyCoeff
 
     @classmethod
-    def switched_on(cls, settings: Any) -> bool:
-        return bool(settings.entropy_coeff.law != "fixed")
+    def switched_on(cls, settings: Any) -> str:
+        law = settings.entropy_coeff.law
+        return "" if law is None else f"{PATH}.law={law}"
 
     @classmethod
     def check_settings(cls, settings: Any) -> None:
@@ -84,11 +86,6 @@ class EntropyBonus(Method):
         check_annealing(PATH, own.law, own.anneal)
         check_order(f"{PATH}.low", own.low, f"{PATH}.high", _high(own))
         check_end(f"{PATH}.anneal.end", own.anneal.end, 10)
-        if own.law == "fixed" and own.initial is not None and not _named(settings):
-            raise ConfigError(
-                f"{PATH}.initial={own.initial} is ignored while {PATH}.law=fixed. Set the host's "
-                "own constant (verl: actor_rollout_ref.actor.entropy_coeff, TRL: entropy_coef), or choose another law."
-            )
 
     def needs(self) -> frozenset[str]:
         return frozenset({"current_entropy"})
@@ -101,11 +98,11 @@ class EntropyBonus(Method):
     @property
     def law(self) -> str:
         """Its law: whoever asks for it by name wants it to move."""
-        return "additive" if self.settings.law == "fixed" else str(self.settings.law)
+        return self.settings.law or "additive"
 
     def check(self) -> Iterator[str]:
         own, first, high = self.settings, self._first, _high(self.settings)
-        if self.law != "annealed" and not own.low <= first <= high:
+        if self.law not in OPEN_LOOP and not own.low <= first <= high:
             raise ConfigError(
                 f"{PATH} starts at {first}, outside [{own.low}, {high}]. Set {PATH}.initial, or move its low and high."
             )
@@ -123,7 +120,9 @@ class EntropyBonus(Method):
         delta = _or(own.delta, 0.005 if self.law == "skywork" else 0.001)
         options = Options(factor=own.factor, delta=delta, signed=False, gains=own.pi, anneal=own.anneal)
         bounds = self._first, own.low, _high(own)
-        return {"entropy_coeff": Coefficient("the entropy bonus", self.law, *bounds, f"{PATH}.high", options)}
+        return {
+            "entropy_coeff": Coefficient("the entropy bonus", self.law, *bounds, f"{PATH}.high", options, nothing=0.0)
+        }
 
     def overrides(self, c: Mapping[str, float]) -> dict[str, float]:
         return {"entropy_coeff": c["entropy_coeff"]}

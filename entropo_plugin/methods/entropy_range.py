@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from entropo_plugin.methods.registry import register
 
 PATH = "entropo.entropy_range"
 CODE = "lblaoke/entrocraft"
+MOVING = "schedule=linear|cosine"
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,22 @@ class EntropyRange:
 
     low: float = key(0.6, "lower end of the range, first step", unit="nats", low=0.0, high=20.0, source=CODE)
     high: float = key(0.7, "upper end of the range, first step", unit="nats", low=0.0, high=20.0, source=CODE)
-    low_end: float = key(0.4, "lower end after `steps`; arXiv 2604.26326's best: 0.1", unit="nats", low=0.0, high=20.0)
-    high_end: float = key(0.5, "upper end after `steps`; arXiv 2604.26326's best: 0.2", unit="nats", low=0.0, high=20.0)
+    low_end: float = key(
+        0.4, "lower end after `steps`; arXiv 2604.26326's best: 0.1", unit="nats", low=0.0, high=20.0, when=MOVING
+    )
+    high_end: float = key(
+        0.5, "upper end after `steps`; arXiv 2604.26326's best: 0.2", unit="nats", low=0.0, high=20.0, when=MOVING
+    )
     schedule: str = key(
         "linear",
         "how the range goes to its end; constant: it stays",
         choices=("constant", "linear", "cosine"),
         source="arXiv 2604.26326",
     )
-    hold: int = key(0, "steps before the range moves", unit="steps", low=0, high=10**7)
-    steps: int = key(300, "length of the way; the paper's is the whole training", unit="steps", low=1, high=10**7)
+    hold: int = key(0, "steps before the range moves", unit="steps", low=0, high=10**7, when=MOVING)
+    steps: int = key(
+        300, "length of the way; the paper's is the whole training", unit="steps", low=1, high=10**7, when=MOVING
+    )
 
 
 @register
@@ -48,10 +55,17 @@ class EntropyRangeMethod(Method):
     def check_settings(cls, settings: Any) -> None:
         own = settings.entropy_range
         check_order(f"{PATH}.low", own.low, f"{PATH}.high", own.high)
-        check_order(f"{PATH}.low_end", own.low_end, f"{PATH}.high_end", own.high_end)
+        if own.schedule != "constant":
+            check_order(f"{PATH}.low_end", own.low_end, f"{PATH}.high_end", own.high_end)
 
     def needs(self) -> frozenset[str]:
         return frozenset({"entropy"})
+
+    def check(self) -> Iterator[str]:
+        own = self.settings
+        stays = own.schedule == "constant"
+        if own.low == 0 and own.high == 20 and (stays or (own.low_end == 0 and own.high_end == 20)):
+            yield f"{PATH}: no entropy leaves the range from 0 to 20 nats, so that Entrocraft changes no advantage."
 
     def coefficients(self) -> dict[str, Coefficient]:
         own = self.settings

@@ -13,7 +13,7 @@ from entropo_plugin.control import Anneal, Coefficient
 from entropo_plugin.control.settings import check_end
 from entropo_plugin.fields import group, key
 from entropo_plugin.methods.base import Tokens
-from entropo_plugin.methods.covariance import SCOPE, SCOPES, CovarianceMethod, annealed
+from entropo_plugin.methods.covariance import SCOPE, SCOPES, SEEDED, CovarianceMethod, annealed
 from entropo_plugin.methods.registry import register
 from entropo_plugin.objectives import ResponseKeys, kl_cov, kl_penalty, micro_top, select_top
 
@@ -37,7 +37,7 @@ class KlCov:
         choices=("abs", "k2", "k3"),
         source="abs: the authors' code; k2, k3: ours",
     )
-    seed: int = key(0, "seed that orders tokens of equal covariance", low=0, high=2**31 - 1)
+    seed: int = key(0, "seed that orders tokens of equal covariance", low=0, high=2**31 - 1, when=SEEDED)
     scope: str = key("global", SCOPE, choices=SCOPES)
     anneal: Anneal = group(Anneal)
     anneal_ratio: Anneal = group(Anneal)

@@ -16,7 +16,7 @@ logger = logging.getLogger("entropo_plugin")
 
 GROUP = "entropo.methods"
 # Modules beside the methods' own files.
-PARTS = ("base", "registry", "active")
+PARTS = ("base", "registry", "reading", "active")
 # Settings of the root node, which no method may take.
 ROOT = ("methods", "chosen", "target", "idle_steps", "monitor", "host", "resume")
 

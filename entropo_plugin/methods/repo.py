@@ -23,6 +23,9 @@ from entropo_plugin.objectives import (
     token_weights,
 )
 
+# The laws that start from a value; `matched` measures its first one.
+STARTED = "law=doubling|fixed|pi|annealed"
+
 
 @dataclass(frozen=True)
 class Zeta:
@@ -34,7 +37,9 @@ class Zeta:
         choices=("doubling", "matched", "fixed", "pi", "annealed"),
         source="doubling: SkyRL, arXiv 2603.11682; others: ours",
     )
-    initial: float = key(1e-3, "zeta of the first step", low=-10.0, high=10.0, source="SkyRL; unknown in the paper")
+    initial: float = key(
+        1e-3, "zeta of the first step", low=-10.0, high=10.0, source="SkyRL; unknown in the paper", when=STARTED
+    )
     low: float | None = key(
         None,
         "smallest |zeta|; null: 1e-4 for REPO-R, 1e-3 for REPO-D",
@@ -42,6 +47,7 @@ class Zeta:
         high=10.0,
         optional=True,
         source="SkyRL, arXiv 2603.11682",
+        when="law=doubling",
     )
     high: float | None = key(
         None,
@@ -50,9 +56,10 @@ class Zeta:
         high=100.0,
         optional=True,
         source="SkyRL, arXiv 2603.11682",
+        when="law=doubling|matched|pi",
     )
-    pi: Gains = group(Gains)
-    anneal: Anneal = group(Anneal)
+    pi: Gains = group(Gains, when="law=pi")
+    anneal: Anneal = group(Anneal, when="law=annealed")
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Repo:
     base: str = key(
         "rloo", "advantage that REPO modifies", choices=("rloo", "grpo"), source="arXiv 2603.11682, apple/ml-loop"
     )
-    std: bool = key(False, "with base=grpo: divide by the group's standard deviation", source="verl")
+    std: bool = key(False, "with base=grpo: divide by the group's standard deviation", source="verl", when="base=grpo")
     logp: str = key(
         "current",
         "log-prob that stands in: the current policy's, in the loss, or pi_old's, once a batch",
@@ -108,10 +115,6 @@ class RepoMethod(Method):
         repo = settings.repo
         check_order("entropo.repo.zeta.low", repo.zeta.low, "entropo.repo.zeta.high", repo.zeta.high)
         check_annealing("entropo.repo.zeta", repo.zeta.law, repo.zeta.anneal)
-        if repo.std and repo.base == "rloo":
-            raise ConfigError(
-                "entropo.repo.std=true has no meaning with entropo.repo.base=rloo. Set base=grpo, or std=false."
-            )
 
     @property
     def ours(self) -> bool:
@@ -131,7 +134,7 @@ class RepoMethod(Method):
         zeta = self.settings.zeta
         low, high = self.zeta_bounds
         options = Options(gains=zeta.pi, anneal=zeta.anneal)
-        return Coefficient(label, zeta.law, zeta.initial, low, high, "entropo.repo.zeta.high", options)
+        return Coefficient(label, zeta.law, zeta.initial, low, high, "entropo.repo.zeta.high", options, nothing=0.0)
 
     @property
     def zeta_bounds(self) -> tuple[float, float]:
@@ -156,7 +159,7 @@ class RepoMethod(Method):
         measured = any(each.follows for each in self.coefficients().values())
         if measured and self.host.loss_agg_mode not in AGGREGATION_MODES:
             raise ConfigError(
-                f"loss_agg_mode={self.host.loss_agg_mode}: {self.title} measures a batch as the loss weighs its "
+                f"{self.host.agg_key}={self.host.loss_agg_mode}: {self.title} measures a batch as the loss weighs its "
                 f"tokens, and does not know how this mode does. Set it to one of {' | '.join(AGGREGATION_MODES)}."
             )
         if not self.ours:
@@ -172,10 +175,10 @@ class RepoMethod(Method):
                 f"be 0 and nothing is learned.{self.host.remedy('group_size')}"
             )
 
-    def check_zeta(self) -> Iterator[str]:
-        """Refuse bounds and a first value that contradict each other; a zeta of 0 deserves a word."""
+    def check_zeta(self) -> None:
+        """Refuse bounds and a first value that contradict each other."""
         zeta, (low, high) = self.settings.zeta, self.zeta_bounds
-        if low > high:
+        if zeta.law == "doubling" and low > high:
             raise ConfigError(
                 f"entropo.repo.zeta.low={low} exceeds entropo.repo.zeta.high={high}. Set both, the smaller one as low."
             )
@@ -184,8 +187,6 @@ class RepoMethod(Method):
                 f"entropo.repo.zeta.initial={zeta.initial} lies outside [-{high}, {high}]. "
                 "Move it, or entropo.repo.zeta.high."
             )
-        if zeta.law == "fixed" and zeta.initial == 0:
-            yield f"entropo.repo.zeta.initial=0 with law=fixed: {self.name} leaves every advantage as it is."
 
     def idle(self) -> dict[str, str]:
         return {

@@ -15,7 +15,7 @@ from entropo_plugin.methods.base import Method, Tokens
 from entropo_plugin.methods.registry import register
 from entropo_plugin.objectives import repo_anchored
 
-PATH = "entropo.anchored"
+PATH, FOLLOWS = "entropo.anchored", "law=additive|multiplicative"
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Anchored:
         "how b moves; additive: one `delta` up below the entropy's target, one down above it",
         choices=("fixed", "annealed", "additive", "multiplicative"),
     )
-    low: float = key(0.0, "smallest b of a law that follows the entropy", low=0.0, high=100.0)
-    high: float = key(1.0, "largest b of a law that follows the entropy", low=0.0, high=100.0)
-    delta: float = key(0.01, "law=additive: one step's change", low=0.0, high=10.0)
-    factor: float = key(1.1, "law=multiplicative: one step's factor", low=1.0, high=10.0)
-    anneal: Anneal = group(Anneal)
+    low: float = key(0.0, "smallest b of a law that follows the entropy", low=0.0, high=100.0, when=FOLLOWS)
+    high: float = key(1.0, "largest b of a law that follows the entropy", low=0.0, high=100.0, when=FOLLOWS)
+    delta: float = key(0.01, "law=additive: one step's change", low=0.0, high=10.0, when="law=additive")
+    factor: float = key(1.1, "law=multiplicative: one step's factor", low=1.0, high=10.0, when="law=multiplicative")
+    anneal: Anneal = group(Anneal, when="law=annealed")
 
 
 @register
@@ -63,7 +63,11 @@ class RepoAnchored(Method):
     def coefficients(self) -> dict[str, Coefficient]:
         own = self.settings
         options = Options(factor=own.factor, delta=own.delta, signed=False, anneal=own.anneal)
-        return {"anchor": Coefficient("anchored REPO's b", own.law, own.b, own.low, own.high, f"{PATH}.high", options)}
+        return {
+            "anchor": Coefficient(
+                "anchored REPO's b", own.law, own.b, own.low, own.high, f"{PATH}.high", options, nothing=0.0
+            )
+        }
 
     def shape(self, tokens: Tokens, c: Mapping[str, float]) -> Tensor:
         assert tokens.ref_log_prob is not None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from entropo_plugin.control import Coefficient
+from entropo_plugin.fields import ConfigError
 from entropo_plugin.methods.base import Tokens
 from entropo_plugin.methods.registry import register
 from entropo_plugin.methods.repo import BASE, RepoMethod
@@ -32,7 +33,11 @@ class RepoD(RepoMethod):
         return frozenset({"entropy"})
 
     def check(self) -> Iterator[str]:
-        yield from self.check_zeta()
+        if self.settings.zeta.law == "matched":
+            raise ConfigError(
+                "entropo.repo.zeta.law=matched measures REPO-R's zeta. Set another law, or +entropo=repo_r."
+            )
+        self.check_zeta()
         yield from super().check()
 
     def coefficients(self) -> dict[str, Coefficient]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,6 +58,11 @@ class RepoNeutral(RepoMethod):
 
     def needs(self) -> frozenset[str]:
         return frozenset({"entropy"})
+
+    def check(self) -> Iterator[str]:
+        yield from super().check()
+        if self.neutral.authority == 0 and not self.neutral.authority_down:
+            yield "entropo.neutral.authority=0: beta stays 0, and model-based REPO leaves every advantage as it is."
 
     def coefficients(self) -> dict[str, Coefficient]:
         bound = "entropo.neutral.authority"

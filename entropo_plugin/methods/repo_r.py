@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from entropo_plugin.control import MEASURED, Coefficient, Control, Measured
-from entropo_plugin.fields import ConfigError
 from entropo_plugin.methods.base import Host, Tokens
 from entropo_plugin.methods.registry import register
 from entropo_plugin.methods.repo import RepoMethod
@@ -31,7 +30,7 @@ class RepoR(RepoMethod):
 
     def __init__(self, settings: Any, host: Host):
         super().__init__(settings, host)
-        self.memory, self.last = PullMemory(), float(self.settings.zeta.initial)
+        self.memory, self.last = PullMemory(), 0.0
 
     @property
     def matched(self) -> bool:
@@ -48,14 +47,14 @@ class RepoR(RepoMethod):
         return frozenset({"current_entropy" if self.shapes == "worker" else "entropy"})
 
     def check(self) -> Iterator[str]:
-        yield from self.check_zeta()
+        self.check_zeta()
         yield from super().check()
-        ignored = [path for path, _ in self.changed if path in ("repo.logp", "repo.center")]
-        if self.matched and ignored:
-            raise ConfigError(
-                f"entropo.{ignored[0]} is ignored while entropo.repo.zeta.law=matched, which takes pi_old's centred "
-                f"log-prob. Leave entropo.{ignored[0]} out, or set another law."
-            )
+        if self.settings.logp_floor == 0 and not (self.settings.center or self.matched):
+            yield "entropo.repo.logp_floor=0: every log-prob counts as 0, and REPO-R leaves every advantage as it is."
+
+    def unread(self) -> dict[str, str]:
+        words = "entropo.repo.zeta.law=matched takes pi_old's centred log-prob, so that nothing reads it."
+        return {"repo.logp": words, "repo.center": words} if self.matched else {}
 
     @property
     def zeta_bounds(self) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from entropo_plugin.methods.base import Method, Tokens
 from entropo_plugin.methods.registry import register
 from entropo_plugin.objectives import ResponseKeys, select_top
 
-PATH, CODE = "entropo.stare", "hp-luo/STARE"
+PATH, CODE, ADDITIVE = "entropo.stare", "hp-luo/STARE", "law=additive"
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,23 @@ class Stare:
     share: float = key(0.1, "share of the tokens of one sign that is weighed", low=0.0, high=1.0, source=CODE)
     weight: float = key(1.1, "weight of surprising tokens with A > 0", low=1.0, high=10.0, source=CODE)
     two_sided: bool = key(False, "weigh the surprising tokens with A < 0 too (the paper's C2)", source=CODE)
-    negative_weight: float = key(0.9, "two_sided: their weight", low=0.0, high=1.0, source=CODE)
+    negative_weight: float = key(0.9, "two_sided: their weight", low=0.0, high=1.0, source=CODE, when="two_sided")
     law: str = key(
         "fixed",
         "fixed: the weights stay; additive: after every step they move by `delta`, further from 1 below the target",
         choices=("fixed", "additive"),
         source=CODE,
     )
-    delta: float = key(0.01, "law=additive: one step's change", low=0.0, high=1.0, source=CODE)
-    weight_max: float = key(1.5, "law=additive: largest weight", low=1.0, high=10.0, source=CODE)
-    negative_weight_min: float = key(0.5, "law=additive: smallest negative_weight", low=0.0, high=1.0, source=CODE)
+    delta: float = key(0.01, "law=additive: one step's change", low=0.0, high=1.0, source=CODE, when=ADDITIVE)
+    weight_max: float = key(1.5, "law=additive: largest weight", low=1.0, high=10.0, source=CODE, when=ADDITIVE)
+    negative_weight_min: float = key(
+        0.5,
+        "law=additive: smallest negative_weight",
+        low=0.0,
+        high=1.0,
+        source=CODE,
+        when=f"{ADDITIVE} and two_sided",
+    )
 
 
 @register
@@ -50,7 +57,7 @@ class StareMethod(Method):
         own = settings.stare
         if own.law == "additive" and own.weight > own.weight_max:
             raise ConfigError(f"{PATH}.weight={own.weight} exceeds {PATH}.weight_max={own.weight_max}. Swap them.")
-        if own.law == "additive" and own.negative_weight < own.negative_weight_min:
+        if own.law == "additive" and own.two_sided and own.negative_weight < own.negative_weight_min:
             raise ConfigError(
                 f"{PATH}.negative_weight={own.negative_weight} lies below {PATH}.negative_weight_min="
                 f"{own.negative_weight_min}. Swap them."
@@ -61,8 +68,9 @@ class StareMethod(Method):
 
     def check(self) -> Iterator[str]:
         own = self.settings
-        if own.law == "fixed" and own.weight == 1 and (not own.two_sided or own.negative_weight == 1):
-            yield f"{PATH}.weight=1 with law=fixed: STARE leaves every advantage as it is."
+        weights = [each for name, each in self.coefficients().items() if name != "stare_gate"]
+        if own.share == 0 or all(each.stays() and each.initial == 1 for each in weights):
+            yield f"{PATH}: a share of 0, or weights that stay 1: STARE leaves every advantage as it is."
 
     def coefficients(self) -> dict[str, Coefficient]:
         own = self.settings

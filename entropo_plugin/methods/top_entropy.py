@@ -36,6 +36,8 @@ class TopEntropyMethod(Method):
     def check(self) -> Iterator[str]:
         if self.settings.share == 1:
             yield "entropo.top_entropy.share=1: every token keeps its gradient, so the method does nothing."
+        if self.settings.share == 0:
+            yield "entropo.top_entropy.share=0: only the token of highest entropy keeps its gradient."
 
     def select(self, tokens: Tokens, c: Mapping[str, float]) -> tuple[Tensor, dict[str, float]]:
         assert tokens.entropy is not None

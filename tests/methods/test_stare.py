@@ -83,7 +83,7 @@ def test_its_target_is_the_papers():
         ({"share": 2.0}, "entropo.stare.share=2.0: out of range"),
         ({"law": "additive", "weight": 2.0}, "entropo.stare.weight=2.0 exceeds entropo.stare.weight_max=1.5"),
         (
-            {"law": "additive", "negative_weight": 0.4},
+            {"law": "additive", "two_sided": True, "negative_weight": 0.4},
             "negative_weight=0.4 lies below entropo.stare.negative_weight_min",
         ),
         ({"law": "pi"}, "not allowed"),

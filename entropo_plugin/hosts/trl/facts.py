@@ -36,12 +36,25 @@ def host_of(args: Any) -> Host:
         group_size=args.num_generations,
         entropy_coeff=float(args.entropy_coef),
         clip=(args.epsilon, high, math.inf if args.delta is None else args.delta),
+        clip_set=_clip_set(args),
+        agg_key="loss_type",
         loss_agg_mode=WEIGHS.get(args.loss_type, "token-mean"),
         shuffles=True,
         mixes="weighs all tokens of a response by one ratio" if sequence else "",
         fields=frozenset({"entropy", "current_entropy", "reward"} | ({"ref_log_prob"} if args.beta else set())),
         remedies=REMEDIES,
     )
+
+
+def _clip_set(args: Any) -> dict[str, str]:
+    """The settings of TRL's clip that are not its defaults; `delta` beside a loss of a method's own is refused."""
+    high = "epsilon" if args.epsilon_high is None else "epsilon_high"
+    settings = {"low": ("epsilon", 0.2), "high": (high, 0.2)}
+    return {
+        side: f"{name}={getattr(args, name)}"
+        for side, (name, usual) in settings.items()
+        if getattr(args, name) != usual
+    }
 
 
 def _default(args: Any) -> str:

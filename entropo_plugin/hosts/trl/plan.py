@@ -9,7 +9,7 @@ from typing import Any
 
 from entropo_plugin.config import ConfigError, parse, shown
 from entropo_plugin.hosts.trl.facts import host_of
-from entropo_plugin.methods.active import activate, asked_by, describe, remarks
+from entropo_plugin.methods.active import METHODS, activate, asked_by, describe, remarks, without
 from entropo_plugin.methods.base import Host, Method
 from entropo_plugin.pipeline import loss_owner
 
@@ -47,7 +47,7 @@ class Plan:
         methods = activate(settings, host)
         own = _baseline(methods, node)
         if own is not None:
-            host = replace(host, estimator=own.estimator or "", estimator_key="entropo.methods")
+            host = replace(host, estimator=own.estimator or "", estimator_key=METHODS)
             methods = activate(settings, host)
         warnings = tuple(remarks(methods))
         _check_settings(settings)
@@ -122,8 +122,7 @@ def _check_adaptive_entropy(args: Any, methods: Sequence[Method]) -> None:
         if any(each.adapts for each in coefficients) or type(method).overrides is not Method.overrides:
             raise ConfigError(
                 f"use_adaptive_entropy=True: TRL's own controller and that of {method.title} "
-                f"({asked_by(method, method.host)}) would steer one entropy. Set use_adaptive_entropy=False, or take "
-                f"{method.name} out of entropo.methods."
+                f"({asked_by(method)}) would steer one entropy. Set use_adaptive_entropy=False, or {without(method)}."
             )
 
 
@@ -133,8 +132,7 @@ def _check_quantile(args: Any, methods: Sequence[Method]) -> None:
             if method.selects or method.owns_loss:
                 raise ConfigError(
                     f"top_entropy_quantile={args.top_entropy_quantile}: TRL masks tokens already, beside which "
-                    f"{method.title} cannot act on all of them. Set top_entropy_quantile=1.0, or take {method.name} "
-                    "out of entropo.methods."
+                    f"{method.title} cannot act on all of them. Set top_entropy_quantile=1.0, or {without(method)}."
                 )
 
 
@@ -146,7 +144,7 @@ def _check_loss(args: Any, methods: Sequence[Method]) -> None:
         if owner is not None and value is not None:
             raise ConfigError(
                 f"{name}={value}: {owner.title} has a policy loss of its own, which does not read it. Delete {name}, "
-                f"or take {owner.name} out of entropo.methods."
+                f"or {without(owner)}."
             )
 
 

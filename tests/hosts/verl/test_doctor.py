@@ -128,10 +128,23 @@ def test_the_whole_cause_and_our_findings_beside_it(here, capsys):
 
 
 def test_two_choices_of_our_group_are_answered_with_their_composition(here, capsys):
-    assert here("+entropo=adapo", "+entropo=repo_r") == 1
-    assert "name one choice, the composition of both: +entropo=repo_r_adapo" in capsys.readouterr().out
-    assert here("+entropo=repo_r", "+entropo=repo_d") == 1
-    assert "the compositions are adapo_clip_cov, adapo_kl_cov, repo_neutral_adapo" in capsys.readouterr().out
+    for words, advice in (
+        (["+entropo=adapo", "+entropo=repo_r"], "name both in one choice: +entropo=repo_r_adapo"),
+        (["+entropo=stare", "+entropo=adapo"], "name both in one choice: +entropo=[stare,adapo]"),
+        (["+recipes=7b/qwen2_5_repo_r", "+entropo=adapo"], "write entropo=adapo, without +, in its place"),
+    ):
+        assert here(*words) == 1
+        assert advice in capsys.readouterr().out
+    for words in (["+entropo=[adapo,repo_rr]"], ["+entropo=[adapo,repo_r]", "+trainer.nothing.at.all"]):
+        assert here(*words) == 1
+        assert "one choice" not in capsys.readouterr().out
+
+
+def test_verls_own_start_answers_two_choices_too(tmp_path):
+    status, said = run(["verl.trainer.main_ppo", "+entropo=repo_r", "+entropo=adapo"], tmp_path)
+    assert status == 1
+    assert "Hydra takes one choice of a group; name both in one choice: +entropo=repo_r_adapo" in said
+    assert "Traceback" not in said
 
 
 def test_no_secret_is_printed(here, capsys, monkeypatch):

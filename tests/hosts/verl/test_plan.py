@@ -101,9 +101,17 @@ def test_stock_runs_are_not_our_business():
         (["algorithm.adv_estimator=repo_r"], "needs our trainer, but trainer.v1.trainer_mode=sync. Set .*entropo_sync"),
         (
             ["+entropo=repo_r", "trainer.v1.trainer_mode=colocate_async"],
-            "trainer_mode=colocate_async. Set trainer.v1.trainer_mode=entropo_colocate_async",
+            "=colocate_async overrides what entropo=repo_r sets. .*set trainer.v1.trainer_mode=entropo_colocate_async",
         ),
         (["+entropo.repo.base=grpo"], "the node entropo needs our trainer"),
+        (
+            ["+entropo.methods=[adapo]"],
+            r"entropo.methods=\[adapo\] needs our trainer, .*=entropo_sync .* or use \+entropo=monitor, which",
+        ),
+        (
+            ["+entropo=monitor", "entropo.methods=[adapo]", "trainer.v1.trainer_mode=separate_async"],
+            "trainer_mode=separate_async overrides what entropo=monitor sets. .*move the line `- entropo: monitor`",
+        ),
         (["+entropo=repo_r", "trainer.use_v1=false"], "trainer.use_v1=false: .* Set trainer.use_v1=true"),
         (["+entropo=monitor", "distillation.enabled=true"], "distillation.enabled=true: distillation replaces"),
         (
@@ -176,7 +184,10 @@ def test_warnings_name_inert_zeta_and_coarse_entropy(caplog, monkeypatch):
     monkeypatch.setattr(plan, "exact_entropy", lambda: False)
     chosen = check("+entropo=repo_r", "entropo.repo.zeta.law=fixed", "entropo.repo.zeta.initial=0")
     config = compose("ppo_trainer", ["+entropo=monitor"])
-    assert "leaves every advantage as it is" in chosen.warnings(compose("ppo_trainer", CPU))[0]
+    assert (
+        "zeta stays 0 (nothing moves it), at which REPO-R does nothing"
+        in chosen.warnings(compose("ppo_trainer", CPU))[0]
+    )
     with caplog.at_level(logging.WARNING, "entropo_plugin"):
         guard.check_start(config)
     assert "entropy_from_logits_with_chunking=false" in caplog.text
@@ -373,6 +384,11 @@ def test_a_whole_recipe_keeps_its_method_on_the_users_estimator():
             ["+entropo=repo_r", "algorithm.adv_estimator=rloo", "entropo.repo.min_advantage=0.1"],
             "entropo.repo.min_advantage=0.1 belongs to our own base advantage",
         ),
+        (["+entropo=repo_d", "entropo.repo.zeta.law=matched"], "law=matched measures REPO-R's zeta. Set another law"),
+        (
+            ["+entropo=repo_r_adapo", "entropo.chosen.repo_r=false"],
+            "chosen.repo_r=false, but algorithm.adv_estimator=repo",
+        ),
         (["+entropo=repo_r", "algorithm.adv_estimator=repo_d"], "REPO-R and REPO-D are both forms of REPO"),
         (["+entropo=repo_r", "trainer.v1.trainer_mode=sync"], "move the line `- entropo: repo_r` behind ppo_trainer"),
         (["+entropo=monitor", "entropo.methods=[repo_rr]"], "no method is called 'repo_rr'. Did you mean repo_r?"),
@@ -386,23 +402,54 @@ def test_a_method_that_could_not_act_does_not_start(overrides, message):
 
 
 @pytest.mark.parametrize(
-    "override", ["+entrop=repo_r", "+entropoo=repo_r", "+entropy.repo.base=grpo", "+entropo_hst=cpu"]
+    ("override", "meant"),
+    [
+        ("+entrop=repo_r", "entropo"),
+        ("+Entropo=repo_r", "entropo"),
+        ("+entropoo=repo_r", "entropo"),
+        ("+entropy.repo.base=grpo", "entropo"),
+        ("+entropo_hst=cpu", "entropo_host"),
+        ("+entropo_plugins=repo_r", r"\+entropo=NAME, or a key below entropo"),
+        ("+entropo_repo_r=1", r"\+entropo=NAME, or a key below entropo"),
+        ("+algorithm.entropo=repo_r", r"\+entropo=NAME, without algorithm"),
+        ("+trainer.entrop=repo_r", r"\+entropo=NAME, without trainer"),
+        ("+entropo@mine=repo_r", r"\+entropo=NAME, without mine"),
+        ("+repo.zeta={high: 0.3}", "entropo.repo"),
+        ("+recipe=7b/qwen2_5_repo_r", r"\+recipes=7b/qwen2_5_repo_r"),
+        ("+reciepes=repo_r", r"\+recipes=repo_r"),
+    ],
 )
-def test_a_key_that_is_almost_ours_is_refused(override):
-    name = override[1:].split("=")[0].split(".")[0]
-    with pytest.raises(ConfigError, match=f"^{name}: nothing reads this key. Did you mean entropo"):
+def test_a_key_that_is_almost_ours_is_refused(override, meant):
+    key = "mine.entropo" if "@" in override else override[1:].split("=")[0]
+    name = key if "algorithm" in key or "trainer" in key or "mine" in key else key.split(".")[0]
+    with pytest.raises(ConfigError, match=f"^{name}: nothing reads this key. Did you mean {meant}[?] Write it so"):
         guard.check_start(compose("ppo_trainer", [*CPU, override]))
 
 
-def test_a_users_own_key_entropy_is_theirs():
-    guard.check_start(compose("ppo_trainer", [*CPU, "+entropy.floor=0.1"]))
+@pytest.mark.parametrize("override", ["+entropo=[]", "+recipes=[]", "+cpu=[]", "+entropo={}"])
+def test_a_choice_of_nothing_is_refused(override):
+    with pytest.raises(ConfigError, match="chooses nothing, and stock training would run"):
+        guard.check_start(compose("ppo_trainer", [override]))
 
 
-def own_yaml(folder, defaults):
+@pytest.mark.parametrize(
+    "override", ["+entropy.floor=0.1", "+algorithm.entropy=0.1", "+recipe=my_own", "+recipe.name=x", "+adapo.mine=1"]
+)
+def test_a_users_own_key_is_theirs(override):
+    guard.check_start(compose("ppo_trainer", [*CPU, override]))
+
+
+def test_the_cpu_host_alone_does_not_say_that_it_measures(caplog):
+    with caplog.at_level(logging.INFO, "entropo_plugin"):
+        guard.check_start(compose("ppo_trainer", CPU))
+    assert "entropo: the CPU host, and nothing else of ours; nothing is measured" in caplog.messages
+
+
+def own_yaml(folder, defaults, body=""):
     """A user's primary config that names GRPO in its body."""
     lines = "\n".join(f"  - {each}" for each in defaults)
     text = f"defaults:\n{lines}\nalgorithm:\n  adv_estimator: grpo\nactor_rollout_ref:\n  rollout:\n    n: 4\n"
-    (folder / "mine.yaml").write_text(f"{text}hydra:\n  searchpath: [pkg://verl.trainer.config]\n")
+    (folder / "mine.yaml").write_text(f"{text}{body}hydra:\n  searchpath: [pkg://verl.trainer.config]\n")
     with hydra.initialize_config_dir(str(folder), version_base=None):
         return hydra.compose("mine")
 
@@ -417,6 +464,31 @@ def test_a_users_own_yaml_with_the_lines_in_the_wrong_order_is_told_to_move_one(
     config = own_yaml(tmp_path, ["entropo: repo_r", "ppo_trainer", "_self_"])
     with pytest.raises(ConfigError, match="move the line `- entropo: repo_r` behind ppo_trainer"):
         plan.Plan.from_config(config)
+
+
+def test_a_line_that_stands_too_early_is_named_where_the_body_sets_our_trainer(tmp_path):
+    early, late = (
+        own_yaml(tmp_path, order, "trainer: {v1: {trainer_mode: entropo_sync}}\n")
+        for order in (["entropo: repo_r", "ppo_trainer", "_self_"], ["ppo_trainer", "entropo: repo_r", "_self_"])
+    )
+    (said,) = plan.overridden(early, plan.Plan.from_config(early).settings)
+    assert said.startswith(
+        "entropo=repo_r sets algorithm.adv_estimator=repo_r and "
+        "actor_rollout_ref.actor.entropy_from_logits_with_chunking=true, and here they are grpo and false. If that is "
+        "not your choice: In a YAML of your own, move the line `- entropo: repo_r` behind ppo_trainer"
+    )
+    assert list(plan.overridden(late, plan.Plan.from_config(late).settings)) == []
+
+
+def test_verls_clip_is_said_where_the_loss_does_not_read_it():
+    clip = [f"{plan.ACTOR}.clip_ratio_high=0.28", f"{plan.ACTOR}.clip_ratio_low=null", f"{plan.ACTOR}.clip_ratio=0.3"]
+    config = compose("ppo_trainer", [*CPU, "+entropo=adapo", *clip])
+    said = [each for each in plan.Plan.from_config(config).warnings(config) if "does not read it" in each]
+    assert said == [
+        f"{plan.ACTOR}.{key}: the policy loss of ADAPO does not read it; its own are under entropo.adapo."
+        for key in ("clip_ratio=0.3", "clip_ratio_high=0.28")
+    ]
+    assert check("+entropo=adapo").host.clip_set == {}
 
 
 @pytest.mark.parametrize("choice", ["[adapo,clip_cov]", "[clip_cov,adapo]"])

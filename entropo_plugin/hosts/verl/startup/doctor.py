@@ -16,7 +16,7 @@ from entropo_plugin.hosts.verl.startup.composition import compose, compose_comma
 from entropo_plugin.hosts.verl.startup.finding import FIX, Check, Finding, guarded, whole
 from entropo_plugin.hosts.verl.startup.processes import fresh_process, ray_worker
 from entropo_plugin.hosts.verl.startup.redaction import redact
-from entropo_plugin.recipe_files import chosen, composition
+from entropo_plugin.recipe_files import MULTIPLE, composition
 
 __all__ = ["Finding", "compose", "examine"]
 
@@ -84,7 +84,7 @@ def _recipe(arguments: list[str]) -> Iterator[Finding]:
     try:
         jobs = compose_command(arguments)
     except Exception as error:
-        yield Finding("recipe", whole(error), composition(chosen(arguments)) or FIX)
+        yield Finding("recipe", whole(error), (MULTIPLE in str(error) and composition(arguments)) or FIX)
         return
     for name, config in jobs:
         for check in (_ours, _verls):

@@ -36,6 +36,7 @@ def host_of(config: Any, get: Get) -> Host:
         entropy_coeff=float(get(config, f"{ACTOR}.entropy_coeff", 0.0) or 0.0),
         loss_agg_mode=str(get(config, f"{ACTOR}.loss_agg_mode", "token-mean")),
         clip=_clip(config, get),
+        clip_set=_clip_set(config, get),
         shuffles=bool(get(config, f"{ACTOR}.shuffle", False)),
         mixes=MIXES.get(loss, ""),
         keeps=KEEPS.get(loss, ""),
@@ -50,6 +51,25 @@ def _clip(config: Any, get: Get) -> tuple[float, float, float]:
     low, high = (get(config, f"{ACTOR}.{name}") for name in ("clip_ratio_low", "clip_ratio_high"))
     dual = get(config, f"{ACTOR}.clip_ratio_c", 3.0)
     return ratio if low is None else low, ratio if high is None else high, dual
+
+
+# By side: verl's key, the one that stands in where it is null, and their default in verl 0.9.1's actor.yaml.
+CLIPS = {
+    "low": ("clip_ratio_low", "clip_ratio", 0.2),
+    "high": ("clip_ratio_high", "clip_ratio", 0.2),
+    "dual": ("clip_ratio_c", "clip_ratio_c", 3.0),
+}
+
+
+def _clip_set(config: Any, get: Get) -> dict[str, str]:
+    """The settings of verl's clip that are not its defaults."""
+    changed: dict[str, str] = {}
+    for side, (own, stand_in, usual) in CLIPS.items():
+        name = stand_in if get(config, f"{ACTOR}.{own}") is None else own
+        value = get(config, f"{ACTOR}.{name}")
+        if value not in (usual, None):
+            changed[side] = f"{ACTOR}.{name}={value}"
+    return changed
 
 
 def _updates(config: Any, get: Get) -> int:

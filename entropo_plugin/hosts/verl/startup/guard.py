@@ -109,8 +109,9 @@ def prepare(config: Any) -> Any:
     from entropo_plugin.hosts.verl.startup import import_hooks as hooks
     from entropo_plugin.hosts.verl.startup import plan
     from entropo_plugin.hosts.verl.startup.registration import import_late
+    from entropo_plugin.hosts.verl.startup.spelling import check_spelling
 
-    plan.check_spelling(config)
+    check_spelling(config)
     if not plan.concerns(config):
         return None
     _check_installation(hooks.failures)

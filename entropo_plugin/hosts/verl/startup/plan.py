@@ -16,13 +16,10 @@ from entropo_plugin.hosts.verl.compat import exact_entropy, own_names
 from entropo_plugin.hosts.verl.startup import verl_keys
 from entropo_plugin.hosts.verl.startup.combinations import check_combination
 from entropo_plugin.hosts.verl.startup.facts import ACTOR, BYPASS, STRATEGY, host_of
+from entropo_plugin.hosts.verl.startup.override_order import overridden, wrong_mode
 from entropo_plugin.methods.active import activate, describe, remarks
 from entropo_plugin.methods.base import Host, Method
-from entropo_plugin.methods.registry import estimators, groups, known, losses
-
-# Top-level keys of ours; a key within two letters of one of them is a slip.
-NODES = ("entropo", "entropo_host", "entropo_settings")
-STOCK_MODES = ("sync", "colocate_async", "separate_async")
+from entropo_plugin.methods.registry import estimators, losses
 
 
 def get(config: Any, path: str, default: Any = None) -> Any:
@@ -47,37 +44,6 @@ def concerns(config: Any) -> bool:
     return _door(config) is not None or mode(config) in TRAINER_MODES or get(config, "entropo") is not None
 
 
-def check_spelling(config: Any) -> None:
-    """Refuse a top-level key that is almost ours: Hydra takes ``+entrop=NAME`` as a new key, and verl reads none of it.
-
-    Raises:
-        ConfigError: names the key and what was meant.
-    """
-    for name in map(str, config):
-        near = [node for node in NODES if name != node and _distance(name, node) <= 2]
-        if near and name not in NODES and (name != "entropy" or _looks_like_ours(get(config, name))):
-            raise ConfigError(f"{name}: nothing reads this key. Did you mean {near[0]}? Write it so, or delete it.")
-
-
-def _looks_like_ours(value: Any) -> bool:
-    """Whether a key ``entropy``, which a user's own code may read, was meant for us: a method's name, or our groups."""
-    if isinstance(value, str):
-        return value in known()
-    return OmegaConf.is_dict(value) and any(name in groups() or name in ("target", "methods") for name in value)
-
-
-def _distance(a: str, b: str) -> int:
-    """Number of letters to insert, delete or replace (Levenshtein); 3 stands for all that is more than 2."""
-    if abs(len(a) - len(b)) > 2:
-        return 3
-    row = list(range(len(b) + 1))
-    for i, left in enumerate(a, 1):
-        last, row[0] = row[0], i
-        for j, right in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (left != right))
-    return row[-1]
-
-
 def _door(config: Any) -> str | None:
     """The first setting of verl's that is a door to a method of ours, as the user would write it."""
     ours = mode(config) in TRAINER_MODES or get(config, "entropo") is not None
@@ -96,11 +62,13 @@ class Plan:
         settings: the parsed node ``entropo:``.
         methods: what runs, in order; none where we only measure.
         host: what the methods know of the training.
+        trains: whether the trainer is ours; if not, the CPU host is all that was asked for.
     """
 
     settings: Any
     methods: tuple[Method, ...] = ()
     host: Host = field(default_factory=Host)
+    trains: bool = True
 
     @classmethod
     def from_config(cls, config: Any) -> Plan:
@@ -115,17 +83,19 @@ class Plan:
         check_combination(config)
         _check_packages(config)
         host = host_of(config, get)
-        plan = cls(settings, activate(settings, host), host)
+        plan = cls(settings, activate(settings, host), host, mode(config) in TRAINER_MODES)
         list(remarks(plan.methods))
         return plan
 
     def in_words(self) -> str:
         """What is active: one line."""
+        if not self.trains:
+            return "entropo: the CPU host, and nothing else of ours; nothing is measured"
         return describe(self.methods, self.settings, self.host)
 
     def warnings(self, config: Any) -> list[str]:
-        """What will run but deserves a word: inert methods and inexact measurements."""
-        return [*remarks(self.methods), *_inexact(config)]
+        """What will run but deserves a word: inert methods, overridden choices and inexact measurements."""
+        return [*remarks(self.methods), *overridden(config, self.settings), *_inexact(config)]
 
 
 def _inexact(config: Any) -> Iterator[str]:
@@ -173,34 +143,12 @@ def _check_trainer(config: Any, settings: Any) -> None:
             "trainer.use_v1=false: entropo_plugin works with verl's V1 trainers only. Set trainer.use_v1=true."
         )
     if asked and mode(config) not in TRAINER_MODES:
-        raise ConfigError(_wrong_mode(mode(config), asked, settings))
+        raise ConfigError(wrong_mode(mode(config), asked, settings, get(config, "entropo")))
     if asked and get(config, "distillation.enabled", False):
         raise ConfigError(
             "distillation.enabled=true: distillation replaces the policy loss that entropo_plugin modifies. "
             "Set distillation.enabled=false, or take entropo out of this run."
         )
-
-
-def _wrong_mode(chosen: str, asked: str, settings: Any) -> str:
-    """+entropo=NAME sets our trainer, so another one was set after it."""
-    if not settings.chosen and not settings.methods:
-        return (
-            f"{asked} needs our trainer, but trainer.v1.trainer_mode={chosen}. Set trainer.v1.trainer_mode="
-            f"entropo_{chosen if chosen in STOCK_MODES else 'sync'} (allowed: {', '.join(TRAINER_MODES)}), or use "
-            "+entropo=NAME, which sets it."
-        )
-    name = next(iter([*settings.chosen, *settings.methods]))
-    if chosen == "sync":
-        return (
-            f"trainer.v1.trainer_mode=sync overrides what entropo={name} sets. In a YAML of your own, move the line "
-            f"`- entropo: {name}` behind ppo_trainer in its defaults list: what stands before is overridden, the "
-            "method's other settings too. On the command line, delete trainer.v1.trainer_mode=sync."
-        )
-    wanted = f"entropo_{chosen}" if chosen in STOCK_MODES else TRAINER_MODES[0]
-    return (
-        f"entropo={name} needs our trainer, but trainer.v1.trainer_mode={chosen}. Set trainer.v1.trainer_mode={wanted} "
-        f"(allowed: {', '.join(TRAINER_MODES)})."
-    )
 
 
 def _measures(config: Any) -> bool:

@@ -3,6 +3,8 @@
 Hydra discovers plugins in the namespace package ``hydra_plugins`` only, so the wheel installs this file there.
 """
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -10,7 +12,7 @@ from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from entropo_plugin.recipe_files import folder
+from entropo_plugin.recipe_files import composition, folder
 
 GROUP, NAME = "entropo_settings", "defaults.yaml"
 
@@ -19,6 +21,7 @@ class EntropoSearchPath(SearchPathPlugin):
     """Appends our recipes after the application's own configs, so that none of its names is shadowed."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        _refuse_two_choices(sys.argv)
         search_path.append(provider="entropo", path=f"file://{folder()}")
         # The parent too: ``+recipes=7b/NAME`` is a choice of the group ``recipes``, because Hydra's grammar for the
         # command line lets no group's name begin with a digit.
@@ -26,6 +29,13 @@ class EntropoSearchPath(SearchPathPlugin):
         node: Any = Defaults()
         stored = ConfigStore.instance().repo.setdefault(GROUP, {})
         stored[NAME] = ConfigNode(name=NAME, node=node, group=GROUP, package=None, provider="entropo")
+
+
+def _refuse_two_choices(command: list[str]) -> None:
+    """verl's own start of ``+entropo=a +entropo=b``: Hydra ends it, with advice that cannot be followed."""
+    words = [word for word in command[1:] if word.startswith("+entropo=")]
+    if Path(command[0]).name == "main_ppo.py" and len(words) > 1 and (advice := composition(words)):
+        raise SystemExit(f"entropo: {' '.join(words)}: Hydra takes one choice of a group; {advice}")
 
 
 class Defaults:

@@ -2,8 +2,8 @@
 
 For each Python 3.10, 3.11 and 3.12 that is present: an environment with the wheel and its base dependencies (torch,
 NumPy, psutil; no verl and no TRL), the commands `entropo --version`, `recipes` and `report --help`, and the unit tests
-of the packages that know no host. From 3.11 on the extra `trl` is added, and the script of docs/trl.md trains. What the
-other extras name is installed and looked for.
+of the packages that know no host. From 3.11 on the extra `trl` is added, the script of docs/trl.md trains, and the
+report draws it. What the other extras name is installed and looked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,20 +77,24 @@ def try_out(python: str, wheel: Path) -> None:
         run(f"{folder}/bin/python", "-m", "pip", "install", "-q", str(wheel))
         for words in (["--version"], ["recipes"], ["report", "--help"]):
             run(f"{folder}/bin/entropo", *words)
-        run(f"{folder}/bin/python", "-m", "pytest", "-q", *PURE, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        try_trl(f"{folder}/bin/python", wheel)
+        # not `python -m pytest`, which would find the checkout before the wheel
+        run(f"{folder}/bin/pytest", "-q", *PURE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        try_trl(f"{folder}/bin", wheel)
 
 
-def try_trl(python: str, wheel: Path) -> None:
-    """Add the extra `trl`, where this Python has it, and train the script of docs/trl.md."""
+def try_trl(inside: str, wheel: Path) -> None:
+    """Add the extra `trl`, where this Python has it, train the script of docs/trl.md and draw its report."""
+    python = f"{inside}/python"
     if subprocess.run([python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]).returncode:
         return
     run(python, "-m", "pip", "install", "-q", f"{wheel}[trl]")
     script = re.search(r"```py\n(.*?)```", (ROOT / "docs" / "trl.md").read_text(), re.S)
     assert script
     with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
         subprocess.run([python, "-c", script[1]], check=True, cwd=folder, stdout=subprocess.DEVNULL)
-    print("trained the script of docs/trl.md")
+        print(f"trained the script of docs/trl.md in {time.monotonic() - began:.0f} s")
+        run(f"{inside}/entropo", "report", f"{folder}/sums", "--out", f"{folder}/report.html")
 
 
 def try_extras(python: str, wheel: Path) -> None:

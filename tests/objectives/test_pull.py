@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from entropo_plugin.objectives import (
-    AGGREGATION_MODES,
     EntropyPull,
     PullMemory,
     entropy_pull,
@@ -60,16 +59,6 @@ def test_neutral_beta_depends_on_how_the_loss_weighs_tokens(mode, beta):
     assert neutral_step(stats, FRESH, 0.5, 0.5, 0.5, authority=100, authority_down=100).beta == pytest.approx(
         beta, abs=0.005
     )
-
-
-@pytest.mark.parametrize("mode", AGGREGATION_MODES)
-def test_weights_are_those_of_verl(mode):
-    from verl.trainer.ppo.core_algos import agg_loss
-
-    mask, loss = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]).double(), torch.randn(3, 4).double()
-    weight, uniform = token_weights(mask, mode), agg_loss(torch.ones(3, 4).double(), mask, mode)
-    assert float(weight.sum()) == pytest.approx(1.0) and not weight[mask == 0].any()
-    assert float((weight * loss).sum()) == pytest.approx(float(agg_loss(loss, mask, mode) / uniform), rel=1e-6)
 
 
 def test_an_unknown_way_to_weigh_tokens_is_refused():

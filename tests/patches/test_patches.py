@@ -74,6 +74,8 @@ print(compat.cpu_platform(), compat.checkpoint_hooks(), compat.exact_entropy(), 
 print(sorted(compat.fed_estimators()))
 from verl.trainer.ppo.v1.trainer_separate_async import logger
 print(type(logger).__name__)
+from verl.models.transformers import monkey_patch
+print(compat.looks_for_value_head(monkey_patch))
 from entropo_plugin.hosts.verl.startup.import_hooks import failures
 assert not failures, failures
 """
@@ -82,11 +84,11 @@ assert not failures, failures
 def test_our_workarounds_step_aside(stock, patched):
     said = {}
     for folder in (stock, patched):
-        where, *said[folder] = python(folder, ASIDE)[-4:]
+        where, *said[folder] = python(folder, ASIDE)[-5:]
         assert where == str(folder / "verl")
-    assert said[stock] == ["False False False []", "[]", "WithoutFlush"]
+    assert said[stock] == ["False False False []", "[]", "WithoutFlush", "False"]
     fed = ["gdpo", "optimal_token_baseline", "remax", "tir_optimal_token_baseline"]
-    assert said[patched] == ["True True True ['adapo', 'repo_r']", str(fed), "Logger"]
+    assert said[patched] == ["True True True ['adapo', 'repo_r']", str(fed), "Logger", "True"]
 
 
 STATE = """

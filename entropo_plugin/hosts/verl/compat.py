@@ -89,6 +89,11 @@ def fix_separate_async(module: ModuleType) -> None:
         module.logger = WithoutFlush(module.logger, {})  # type: ignore[attr-defined]
 
 
+def looks_for_value_head(module: ModuleType) -> bool:
+    """Whether verl's monkey_patch looks for TRL's value head before it changes it (patches/0012)."""
+    return not hasattr(module, "is_trl_available")
+
+
 def has_value_head() -> bool:
     """Whether this TRL has the class that verl 0.9.1 changes wherever TRL is installed."""
     for name in ("trl.experimental.ppo", "trl"):
@@ -102,6 +107,8 @@ def has_value_head() -> bool:
 
 def fix_value_head(module: ModuleType) -> None:
     """verl 0.9.1, models/transformers/monkey_patch.py:352: beside a TRL without that class every actor ends at once."""
+    if looks_for_value_head(module):
+        return
     available = module.is_trl_available
     if not hasattr(available, "asks_for_the_class"):
 

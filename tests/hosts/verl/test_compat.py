@@ -147,4 +147,10 @@ def test_beside_the_trl_that_is_installed_verl_does_not_end():
     """verl's module is patched right after its import, in every process that trains."""
     import verl.models.transformers.monkey_patch as module
 
-    assert module.is_trl_available() == compat.has_value_head()
+    assert compat.looks_for_value_head(module) or module.is_trl_available() == compat.has_value_head()
+
+
+def test_a_verl_that_looks_for_the_value_head_is_left_alone():
+    module = SimpleNamespace()
+    compat.fix_value_head(module)
+    assert vars(module) == {}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from verl.trainer.ppo import core_algos
 
-from entropo_plugin.objectives import adapo, clip_cov, kl_cov, micro_band, micro_top
+from entropo_plugin.objectives import AGGREGATION_MODES, adapo, clip_cov, kl_cov, micro_band, micro_top, token_weights
 
 
 class ActorSettings(SimpleNamespace):
@@ -123,3 +123,13 @@ def test_verls_kl_cov_is_infinite_where_ours_is_not():
     config = settings(kl_cov_ratio=0.5, ppo_kl_coef=1.0)
     assert core_algos.compute_policy_loss_kl_cov(old, logp, advantage, mask, "token-mean", config)[0] == -math.inf
     assert kl_cov(logp, old, advantage, mask, mask.bool()).isfinite().all()
+
+
+@pytest.mark.parametrize("mode", AGGREGATION_MODES)
+def test_weights_of_tokens_are_those_of_verl(mode):
+    mask, loss = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]).double(), torch.randn(3, 4).double()
+    weight, uniform = token_weights(mask, mode), core_algos.agg_loss(torch.ones(3, 4).double(), mask, mode)
+    assert float(weight.sum()) == pytest.approx(1.0) and not weight[mask == 0].any()
+    assert float((weight * loss).sum()) == pytest.approx(
+        float(core_algos.agg_loss(loss, mask, mode) / uniform), rel=1e-6
+    )

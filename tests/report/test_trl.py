@@ -1,10 +1,12 @@
 """Runs of TRL, stock or ours, as transformers logs them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from entropo_plugin.report.files import ReportError
+from entropo_plugin.report.log import Log
 from entropo_plugin.report.runs import read_runs
 from entropo_plugin.report.sections.entropy import entropy_section
 from entropo_plugin.report.sections.metrics import entropy_of, score_of, validation_of
@@ -25,7 +27,7 @@ def test_a_stock_run_is_drawn_through_the_table_of_names(tmp_path):
     assert entropy_of(run).values.tolist() == pytest.approx([1.9, 1.8, 1.7])
     assert score_of(run).values.tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert validation_of(run)["evaluation"].values.tolist() == [0.7]
-    assert "sums: drawn from TRL's entropy" in entropy_section([run]).remarks[0]
+    assert "sums: drawn from the trainer's own entropy" in entropy_section([run]).remarks[0]
 
 
 def test_our_own_entropy_comes_first(tmp_path):
@@ -83,3 +85,38 @@ def test_entries_that_are_no_records_are_passed_over(tmp_path):
     history = [None, 3, {"entropy": 1.0}, {"step": "x"}, {"step": 1, "entropy": "nan"}, {"step": 2, "entropy": 1.5}]
     (run,) = read_runs([str(state(tmp_path / "sums", history))])
     assert entropy_of(run).values.tolist() == [1.5]
+
+
+OTHERS = {
+    "skyrl": {
+        "policy/policy_entropy": 1.5,
+        "policy/policy_kl": 9.0,
+        "reward/avg_raw_reward": 0.4,
+        "policy/raw_grad_norm": 0.2,
+        "policy/ppo_clip_ratio": 0.01,
+        "generate/avg_num_tokens": 70.0,
+        "eval/all/avg_score": 0.6,
+    },
+    "openrlhf": {
+        "train/entropy_loss": 1.5,
+        "train/kl": 9.0,
+        "train/ppo_kl": 0.03,
+        "train/reward": 0.4,
+        "train/ppo_clip_ratio": 0.01,
+        "train/response_length": 70.0,
+    },
+}
+READ = {
+    "skyrl": {"actor/grad_norm": 0.2, "val-core/evaluation/mean@1": 0.6},
+    "openrlhf": {"actor/ppo_kl": 0.03},
+}
+
+
+@pytest.mark.parametrize("host", OTHERS)
+def test_other_trainers_names_are_known(host):
+    log = Log(Path("run.jsonl"))
+    for name, value in OTHERS[host].items():
+        log.add(1, name, value)
+    same = {"entropy": 1.5, "critic/score/mean": 0.4, "actor/pg_clipfrac": 0.01, "response_length/mean": 70.0}
+    assert {name: values for name, (_, (values,)) in log.columns.items()} == same | READ[host]
+    assert len(log.ignored) == 1

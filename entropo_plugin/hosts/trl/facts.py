@@ -95,3 +95,5 @@ REMEDIES = {
     "shuffles": "TRL shuffles a rollout batch before it cuts it.",
     "more_responses": "Or raise num_generations.",
 }
+# TRL's names of the settings that an alarm advises to change
+SETTINGS = {"samples": "num_generations", "length": "max_completion_length"}

@@ -15,13 +15,14 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
 from entropo_plugin.config import ConfigError
+from entropo_plugin.hosts.health import Alarms
 from entropo_plugin.hosts.idle import Idle
 from entropo_plugin.hosts.run_file import write_description
 from entropo_plugin.hosts.trl import loss as ours
 from entropo_plugin.hosts.trl import rollout as batches
 from entropo_plugin.hosts.trl import state
 from entropo_plugin.hosts.trl.compat import check_host
-from entropo_plugin.hosts.trl.facts import generate_every, loss_type, makes_old_pass
+from entropo_plugin.hosts.trl.facts import SETTINGS, generate_every, loss_type, makes_old_pass
 from entropo_plugin.hosts.trl.metrics import step_metrics
 from entropo_plugin.hosts.trl.plan import OVERRIDES, Plan
 from entropo_plugin.hosts.trl.rollout import Caught, Rollout
@@ -56,12 +57,19 @@ class EntropoMixin(Host):
         super().__init__(*args, **kwargs)
         self.plan = Plan.of(self.args)
         self.entropo = Run(self.plan.methods, self.plan.settings)
-        self.idle = Idle(self.plan.methods, self.plan.settings.idle_steps)
+        self.idle, self.alarms = self._watches()
         self.rollouts = 0
         self.loss_type = loss_type(self.args)
         self._move_scalars()
         if self.accelerator.is_main_process:
             self._introduce()
+
+    def _watches(self) -> tuple[Idle, Alarms]:
+        """What looks at every rollout batch's metrics and warns."""
+        steps = self.plan.settings.idle_steps
+        keys = {name: each.key for name, each in self.entropo.loop.coefficients.items()}
+        alarms = Alarms(len(self._tokenizer), steps, self.args.num_generations, keys, SETTINGS)
+        return Idle(self.plan.methods, steps), alarms
 
     def _introduce(self) -> None:
         """Say what is active, and write it down for the report."""
@@ -262,6 +270,7 @@ class EntropoMixin(Host):
         if self.accelerator.is_main_process:
             self.idle.report(metrics)
             metrics = step_metrics(step, self.args, self.plan.host.clip) | metrics
+            self.alarms.look(self.state.global_step + 1, metrics)
             metrics["entropo/monitor/seconds"] = rollout.seconds + time.perf_counter() - began
         for name, value in metrics.items():
             self._metrics["train"][name].append(value)

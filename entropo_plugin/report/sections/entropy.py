@@ -47,5 +47,5 @@ def _substitutes(have: list[Run]) -> list[str]:
 
 HOSTS = {
     VERL_ENTROPY: f"verl's {VERL_ENTROPY}, whose mean follows loss_agg_mode, not always tokens.",
-    TRL_ENTROPY: f"TRL's {TRL_ENTROPY}, a mean over micro-batches, of the policy while it is updated.",
+    TRL_ENTROPY: f"the trainer's own {TRL_ENTROPY}, a mean over micro-batches, of the policy while it is updated.",
 }

@@ -1,7 +1,9 @@
 """What a TRL configuration may ask for, and what is refused by name before anything is loaded."""
 
+import inspect
 import json
 import logging
+import re
 import subprocess
 import sys
 
@@ -14,7 +16,7 @@ from entropo_plugin.fields import ConfigError
 from entropo_plugin.hosts.trl import EntropoGRPOConfig, EntropoGRPOTrainer, EntropoMixin
 from entropo_plugin.hosts.trl.compat import METHODS, check_host, missing
 from entropo_plugin.hosts.trl.facts import host_of
-from entropo_plugin.hosts.trl.plan import Plan
+from entropo_plugin.hosts.trl.plan import LOSS_TYPES, Plan
 from entropo_plugin.hosts.trl.rollout import FORWARD
 
 REPO, ADAPO, KL, CLIP = ({"methods": [name]} for name in ("repo_r", "adapo", "kl_cov", "clip_cov"))
@@ -157,14 +159,18 @@ ATTRIBUTES = (
 
 
 def test_contract_the_loss_asks_for_log_probs_before_it_reads_the_advantages():
-    import inspect
-
     source = inspect.getsource(GRPOTrainer._compute_loss)
     passed = source.index("self._get_per_token_logps_and_entropies(")
     assert passed < source.index('inputs["advantages"]'), "TRL reads the advantages before its forward pass."
     read = {name for name in FORWARD if f'inputs.get("{name}")' in source}
     assert read == set(FORWARD), "TRL's forward pass takes other inputs."
     assert source.count("inputs.get(") == len(FORWARD) + 3, "TRL's loss reads inputs that hosts/trl does not know."
+
+
+def test_contract_every_loss_type_of_trl_is_known():
+    source = inspect.getsource(GRPOTrainer._compute_loss)
+    named = re.findall(r'"(\w+)"', " ".join(re.findall(r"self\.loss_type (?:==|!=|in) (.*)", source)))
+    assert set(named) == set(LOSS_TYPES)
 
 
 def test_contract_a_missing_method_is_one_sentence():

@@ -318,8 +318,8 @@ _CLIP = _metric(
     "share of tokens beyond a bound of the clip of the loss in force, at the update and with the advantages that it "
     "receives; left out where no bound of a ratio cuts a gradient; SIDE is `above_positive` or `below_negative` (no "
     "gradient; under CE-GPPO a share of it), `above_negative` or `below_positive` (gradient kept; side, sign of A), "
-    "`dual` (ratio above `clip_ratio_c`, A < 0, where the loss has it: no gradient), `outer` (beyond outer bounds of the "
-    "ratio, where the loss has them)",
+    "`dual` (ratio above `clip_ratio_c`, A < 0, where the loss has it: no gradient), `outer` (beyond outer bounds of "
+    "the ratio, where the loss has them)",
 )
 
 

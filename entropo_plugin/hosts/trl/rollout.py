@@ -128,7 +128,7 @@ def gathered(accelerator: Any, local: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def finite_rewards(rewards: Tensor, choice: str, number: int) -> Tensor:
-    """``(global batch, functions)``, in which a response with an infinite reward has none (``entropo.nan_reward=drop``).
+    """``(global batch, functions)``, in which a response with an infinite reward has none where the choice is ``drop``.
 
     NaN is TRL's own word for a function that does not apply; TRL leaves a response out to which none applies.
 

@@ -196,6 +196,23 @@ def test_the_chosen_tokens_arrive_jagged_and_are_counted(name, word):
     assert torch.isfinite(loss)
 
 
+@pytest.mark.parametrize(
+    ("name", "word", "anneal"), [("kl_cov", "penalised", "anneal_ratio"), ("clip_cov", "dropped", "anneal")]
+)
+def test_a_ratio_that_has_gone_to_zero_chooses_no_token_in_a_micro_batch(name, word, anneal):
+    """Half of ten tokens, then none; verl takes at least one of any ratio above 0."""
+    schedule = {"kind": "linear", "end": 0.0, "hold": 0, "steps": 1}
+    band = {"low": -100.0, "high": 100.0} if name == "clip_cov" else {}
+    own = {"scope": "micro_batch", "ratio": 0.5, anneal: schedule} | band
+    run = run_of(loss=f"entropo_{name}", **{name: own})
+    for chosen in (0.5, 0.0):
+        loss, data = told(run, batch())
+        metrics = one_step(Model(), partial(loss, with_loss(f"entropo_{name}")), data)[3]
+        assert metrics[f"entropo/selection/{word}"].aggregate() == chosen
+        run.loop.updated = True
+        run.end_step(1)
+
+
 CHOSEN = [torch.arange(r) == 1 for r in RESPONSES]
 
 
@@ -282,9 +299,8 @@ def test_every_loss_of_verls_has_been_looked_at():
 def test_what_is_said_to_have_no_gradient_has_none(name):
     """Ratios 1.5, 4 and .5 under each of verl's losses that look at the ratio alone."""
     found = shares(run_of(loss=name), batch(), [math.log(1.5), math.log(4.0), math.log(0.5)], name)
-    assert sum(found.get(side, 0.0) for side in ("above_positive", "below_negative", "dual")) == pytest.approx(
-        gradientless(name)
-    )
+    cut = sum(found.get(side, 0.0) for side in ("above_positive", "below_negative", "dual"))
+    assert cut == pytest.approx(gradientless(name))
 
 
 def gradientless(name):

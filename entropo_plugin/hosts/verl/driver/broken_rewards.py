@@ -110,9 +110,8 @@ def _leave_out(broken: BrokenReward, batch: Any, cache: BatchCache, choice: str,
         BrokenReward: the choice is ``stop``, or no response is left.
     """
     count, sampled = len(last_outputs(broken.keys, len(broken.keys))[0]), _responses(batch)
-    words = (
-        f"step {step}: {count} of {sampled} responses have {broken} that is NaN or infinite ({broken.keys[0]} first)"
-    )
+    words = f"step {step}: {count} of {sampled} responses have {broken} that is NaN or infinite"
+    words += f" ({broken.keys[0]} first)"
     if choice == "stop" or count == sampled:
         remedy = f", or set {KEY}=drop to leave such responses out" if choice == "stop" else ""
         raise BrokenReward(f"{words}: an update would spoil the policy. Fix the reward function{remedy}.", broken.keys)

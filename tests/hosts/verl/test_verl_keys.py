@@ -78,8 +78,9 @@ def test_what_verl_accepts_passes(values, checked):
         ),
         (
             {"trainer__project_name": 2026, "trainer__logger": ["file"]},
-            """trainer.project_name=2026 is a number, .* Set 'trainer.project_name="2026"'""",
+            """trainer.project_name=2026 is no text, .* Set 'trainer.project_name="2026"'""",
         ),
+        ({"trainer__project_name": None, "trainer__logger": "file"}, "trainer.project_name=None is no text"),
     ],
     ids=str,
 )

@@ -149,11 +149,11 @@ def _check_resume(config: Any, mode: Any, path: Any, folder: Any, save_freq: Any
 
 def _check_file_logger(config: Any, get: Callable[..., Any]) -> None:
     """A number is text to verl in a run's names, except where its file logger makes a path of the project's."""
-    project, loggers = get(config, "trainer.project_name"), get(config, "trainer.logger") or []
+    project, loggers = get(config, "trainer.project_name", ""), get(config, "trainer.logger") or []
     writes = "file" in ([loggers] if isinstance(loggers, str) else loggers)
-    if writes and isinstance(project, int | float) and not os.environ.get("VERL_FILE_LOGGER_PATH"):
+    if writes and not isinstance(project, str) and not os.environ.get("VERL_FILE_LOGGER_PATH"):
         raise ConfigError(
-            f"trainer.project_name={shown(project)} is a number, and verl's file logger needs text. "
+            f"trainer.project_name={shown(project)} is no text, which verl's file logger needs. "
             f"""Set 'trainer.project_name="{project}"', with both kinds of quotes."""
         )
 

@@ -50,6 +50,12 @@ class Root:
         "auto: the host's own devices; cpu: our CPU host, for machines without an accelerator",
         choices=("auto", "cpu"),
     )
+    nan_reward: str = key(
+        "stop",
+        "a response whose reward or advantage is NaN or infinite; stop: the training ends before the update; drop: the "
+        "update, every baseline and every statistic go without it",
+        choices=("stop", "drop"),
+    )
     resume: str = key(
         "strict",
         "strict: refuse a state of another run's methods; reset: start the controllers anew",

@@ -98,6 +98,11 @@ SKIPPED = _metric(
     "steps",
     "steps so far whose entropy was missing or not finite, so that the controller stood still",
 )
+DROPPED_SHARE = _metric(
+    "dropped_share",
+    "share of responses",
+    "responses left out of the step because their reward or advantage is not finite (`entropo.nan_reward=drop`)",
+)
 
 # Log-probabilities and advantages
 LOGP_STD = _metric(
@@ -310,10 +315,11 @@ _PASS_AT = _metric(
 _CLIP = _metric(
     "clip/SIDE",
     "share",
-    "share of tokens beyond a bound of the loss's clip, at the update and with the advantages that it receives; SIDE "
-    "is `above_positive` or `below_negative` (no gradient), `above_negative` or `below_positive` (gradient kept; side, "
-    "sign of A), `dual` (ratio above `clip_ratio_c`, A < 0), `outer` (beyond outer bounds of the ratio, where the loss "
-    "has them)",
+    "share of tokens beyond a bound of the clip of the loss in force, at the update and with the advantages that it "
+    "receives; left out where no bound of a ratio cuts a gradient; SIDE is `above_positive` or `below_negative` (no "
+    "gradient; under CE-GPPO a share of it), `above_negative` or `below_positive` (gradient kept; side, sign of A), "
+    "`dual` (ratio above `clip_ratio_c`, A < 0, where the loss has it: no gradient), `outer` (beyond outer bounds of "
+    "the ratio, where the loss has them)",
 )
 
 

@@ -13,7 +13,8 @@ from entropo_plugin import cli, launch
 from entropo_plugin.launch import vital
 from entropo_plugin.launch.processes import Family, adopting, exit_handle, exit_status
 
-PATIENT = 60.0
+# how long something takes is the machine's affair; this ends a test that hangs
+PATIENT = 3600.0
 # A child of a child, in a session of its own.
 CHILD = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"

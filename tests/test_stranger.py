@@ -40,12 +40,12 @@ def build(sources, out):
 
 def pip(*arguments):
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments), "-q"]
-    subprocess.run(command, check=True, timeout=300)
+    subprocess.run(command, check=True, timeout=3600)
 
 
 def outcomes(python, cases):
     """What each list of overrides leads to: the start-up line, or the error."""
-    done = subprocess.run([python, "-c", COMPOSE, json.dumps(cases)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([python, "-c", COMPOSE, json.dumps(cases)], capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -136,7 +136,7 @@ def train(python, made, where, steps):
     where.mkdir()
     with open(where / "out.txt", "wb") as out:
         environment = os.environ | {"VERL_FILE_LOGGER_PATH": str(log), "ENTROPO_CPU": "1"}
-        done = subprocess.run([python, *command[1:]], stdout=out, stderr=out, cwd=where, env=environment, timeout=480)
+        done = subprocess.run([python, *command[1:]], stdout=out, stderr=out, cwd=where, env=environment, timeout=3600)
     assert done.returncode == 0, (where / "out.txt").read_text()[-3000:]
     return [line for line in launch.read_steps(log) if "critic/score/mean" in line["data"]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -49,10 +50,17 @@ def save_state(folder: str | Path, state: dict[str, Any], host: str = "verl") ->
             NAME,
             error if isinstance(error, OSError) else f"{type(error).__name__}: {error}",
             host,
-            "Free some space there." if isinstance(error, OSError) else "Please report it.",
+            _remedy(error),
         )
         return False
     return True
+
+
+def _remedy(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return "Please report it."
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "Free some space there." if full else "Make a folder there that can be written to."
 
 
 def read_state(folder: str | Path) -> dict[str, Any] | None:

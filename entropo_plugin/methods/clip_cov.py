@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,12 +95,14 @@ class ClipCovMethod(CovarianceMethod):
         return micro_band(*fields, c["ratio"], (own.low, own.high), (own.clip_low, own.clip_high))
 
     def clip_bounds(self, c: Mapping[str, float]) -> dict[str, Any]:
-        return {"low": self.settings.clip_low, "high": self.settings.clip_high}
+        # as verl's clip_cov, it has no dual clip
+        return {"low": self.settings.clip_low, "high": self.settings.clip_high, "dual": math.inf}
 
     def loss(self, tokens: Tokens, c: Mapping[str, float], selected: Tensor | None) -> Tensor:
         assert selected is not None
         fields = tokens.log_prob, tokens.old_log_prob, tokens.advantage, tokens.mask
-        return clip_cov(*fields, selected, weight=tokens.weight, **self.clip_bounds(c))
+        low, high = self.settings.clip_low, self.settings.clip_high
+        return clip_cov(*fields, selected, weight=tokens.weight, low=low, high=high)
 
     def idle(self) -> dict[str, str]:
         own = self.settings

@@ -10,7 +10,7 @@ from entropo_plugin.methods.base import Method
 from entropo_plugin.methods.registry import known
 
 # Settings of the root node that are read whatever runs.
-ALWAYS = ("methods", "chosen", "idle_steps", "monitor", "host", "resume")
+ALWAYS = ("methods", "chosen", "idle_steps", "monitor", "host", "nan_reward", "resume")
 
 
 def check_read(settings: Any, methods: Sequence[Method]) -> None:

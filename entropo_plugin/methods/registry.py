@@ -18,7 +18,7 @@ GROUP = "entropo.methods"
 # Modules beside the methods' own files.
 PARTS = ("base", "registry", "reading", "active")
 # Settings of the root node, which no method may take.
-ROOT = ("methods", "chosen", "target", "idle_steps", "monitor", "host", "resume")
+ROOT = ("methods", "chosen", "target", "idle_steps", "monitor", "host", "nan_reward", "resume")
 
 _known: dict[str, type[Method]] = {}
 _failures: dict[str, str] = {}

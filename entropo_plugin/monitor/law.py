@@ -23,6 +23,8 @@ MANY_POINTS = 12
 LEAST_R_SQUARED, LEAST_R_SQUARED_OF_FEW = 0.8, 0.98
 # The ceiling lies mean exp(H) - 1 away from the points, which must be spread over this share of that distance.
 LEAST_SPREAD = 0.1
+# Near H = 0 that way is short: there the spread is measured by exp(H) itself, about its share of the entropy's moves.
+LEAST_MOVE = 0.01
 # Points that a run keeps; then every second one goes.
 MOST_POINTS = 200
 
@@ -64,7 +66,7 @@ class LawFit:
         doubts = []
         if self.points < LEAST_POINTS:
             doubts.append(f"it rests on {self.points} points, and at least {LEAST_POINTS} are needed")
-        if self.spread <= LEAST_SPREAD * self.distance:
+        if self.spread <= max(LEAST_SPREAD * self.distance, LEAST_MOVE * (1 + self.distance)):
             doubts.append("entropy has hardly moved, so nothing shows how the score depends on it")
         if self.a is not None and self.a <= 0:
             doubts.append(f"a = {self.a:.3g} is not positive: the score does not rise as entropy falls")

@@ -27,16 +27,16 @@ def equal_groups(tokens: StepTokens) -> list[list[int]]:
 def rounding_left(tokens: StepTokens) -> int:
     """Number of tokens whose advantage would be 0 but for rounding.
 
-    It is not 0, the same for all tokens of a prompt whose scores are equal, and small beside the score. What a method
-    or a critic adds differs from token to token, and is not taken for rounding.
+    It is not 0, the same for all tokens of a response to a prompt whose scores are equal, and small beside the score.
+    What a method or a critic adds differs from token to token, and is not taken for rounding.
     """
     if tokens.advantages is None or tokens.scores is None:
         return 0
     count = 0
     for rows in equal_groups(tokens):
-        values = tokens.advantages[rows][tokens.mask[rows]].double()
-        values = values[values.isfinite()]
+        own = [tokens.advantages[row][tokens.mask[row]].double() for row in rows]
+        own = [values[values.isfinite()] for values in own]
         bound = ROUNDING * float(tokens.scores[rows[0]].abs())
-        if len(values) and values[0] != 0 and bool((values == values[0]).all()) and abs(float(values[0])) <= bound:
-            count += len(values)
+        if all(bool((values == values[:1]).all() and (values.abs() <= bound).all()) for values in own):
+            count += sum(int((values != 0).sum()) for values in own)
     return count

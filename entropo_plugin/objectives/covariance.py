@@ -95,7 +95,8 @@ def micro_top(logp: Tensor, advantage: Tensor, mask: Tensor, ratio: float) -> Te
     """verl 0.9.1's choice for ``kl_cov`` in one micro-batch, for comparison only.
 
     Current log-probs, means over the micro-batch in the inputs' precision, and at least one token: it depends on how
-    the batch is cut, and with one response to a micro-batch every covariance is 0.
+    the batch is cut, and with one response to a micro-batch every covariance is 0. The one exception to "as verl": a
+    ratio of 0, to which a schedule may lead and which verl does not allow, chooses none.
 
     Returns:
         ``(batch, response)`` boolean.
@@ -103,7 +104,7 @@ def micro_top(logp: Tensor, advantage: Tensor, mask: Tensor, ratio: float) -> Te
     place = mask.bool().nonzero()
     level, gain = logp.detach()[mask.bool()], advantage.detach()[mask.bool()]
     chosen = torch.zeros_like(mask, dtype=torch.bool)
-    if len(place):
+    if len(place) and ratio > 0:
         cov = (gain - gain.mean()) * (level - level.mean())
         order = place[cov.topk(max(1, int(len(cov) * ratio))).indices]
         chosen[order[:, 0], order[:, 1]] = True
@@ -134,7 +135,8 @@ def micro_band(
     moved = torch.exp(level - old_logp)
     cut = -advantage * torch.clamp(moved, 1 - clip[0], 1 + clip[1]) > -advantage * moved
     place = (kept & ~cut & (cov > band[0]) & (cov < band[1])).nonzero()
-    order = place[torch.randperm(len(place))[: max(1, int(ratio * int(kept.sum())))]] if len(place) else place
+    wanted = max(1, int(ratio * int(kept.sum()))) if ratio > 0 else 0
+    order = place[torch.randperm(len(place))[:wanted]] if len(place) else place
     chosen = torch.zeros_like(kept)
     chosen[order[:, 0], order[:, 1]] = True
     return chosen

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from entropo_plugin.objectives.exact import row_blocks
-from entropo_plugin.objectives.repo import stand_in
+from entropo_plugin.objectives.repo import LOWEST, stand_in
 
 # verl's loss_agg_mode values that give every response token one weight, up to a factor that cancels in the laws
 EVEN_MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-sum-norm")
@@ -87,7 +87,9 @@ def entropy_pull(
 ) -> EntropyPull:
     """What the advantages of one batch do to entropy, and what can undo it.
 
-    Tokens at which a field is not finite are left out, so that one broken response does not spoil the batch.
+    A log-prob of -inf, which has p = 0, adds 0 to every sum that p weighs and stays in the means, as one of -1e4 does.
+    Tokens with a NaN, or another field that is not finite, are left out, so that one broken response does not spoil the
+    batch.
 
     Args:
         logp, entropy: ``(batch, response)`` of pi_old, nats.
@@ -109,8 +111,8 @@ def _pull_of_tokens(
     logp: Tensor, entropy: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None, floor: float
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Each readable token's weight, and its part in every mean of :class:`EntropyPull`; ``(tokens,)`` in fp64."""
-    kept = mask.bool() & logp.isfinite() & entropy.isfinite() & advantage.isfinite()
-    old, gain = logp[kept].double(), advantage[kept].double()
+    kept = mask.bool() & (logp < math.inf) & entropy.isfinite() & advantage.isfinite()
+    old, gain = logp[kept].double().clamp(min=LOWEST), advantage[kept].double()
     centred, p = stand_in(old, entropy[kept].double(), floor), old.exp()
     share = torch.ones_like(old) if weight is None else weight[kept].double()
     pull, square = p * gain * centred, p * centred**2

@@ -28,15 +28,23 @@ def replaceable(path: Path) -> Path:
     """The path itself, where nothing lies there or a regular file.
 
     Raises:
-        ReportError: a folder, a device, a pipe or the like lies there.
+        ReportError: a folder, a device, a pipe or the like lies there, or the system's own name of one.
     """
     try:
         state = path.stat()
     except FileNotFoundError:
-        return path
-    if not is_regular(state):
+        state = None
+    if state is not None and not is_regular(state):
         raise ReportError(f"{path} is {kind(state)}, which a report does not replace; give the name of a file.")
+    if _is_the_systems(os.path.realpath(path.parent)):
+        raise ReportError(f"{path} is a name of the system's, which a report does not replace; give that of a file.")
     return path
+
+
+def _is_the_systems(folder: str) -> bool:
+    """``/dev/stdout`` is a link that may lead to a file; root could put a page in its place."""
+    system = any(folder == name or folder.startswith(f"{name}/") for name in ("/dev", "/proc", "/sys"))
+    return system and not f"{folder}/".startswith("/dev/shm/")
 
 
 def write_whole(path: Path, content: str) -> None:

@@ -25,17 +25,21 @@ def start(command, folder, **variables):
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "out.txt", "wb") as out:
         environment = os.environ | variables
-        return subprocess.Popen(command, stdout=out, stderr=out, cwd=folder, env=environment, start_new_session=True)
+        files = {"stdout": out, "stderr": out}
+        return subprocess.Popen(command, **files, cwd=folder, env=environment, start_new_session=True, preexec_fn=heed)
 
 
-def wait_for(condition, seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
+def heed():
+    """A script's background jobs inherit SIGINT as ignored; whether the tests run in one must not decide them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_for(condition, child):
+    """Wait as long as the child lives: how long a step takes is the machine's affair."""
+    while not (found := condition()):
+        assert child.poll() is None, f"the child ended before, with {child.returncode}"
         time.sleep(0.2)
-    raise AssertionError(f"did not happen within {seconds} s")
+    return found
 
 
 def main_ppo(made, where, steps, *overrides):

@@ -68,7 +68,7 @@ def two_nodes(monkeypatch):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ENTROPO")} | quiet
 
     def call(*arguments):
-        done = subprocess.run([*ray, *arguments], env=clean, cwd="/", capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*ray, *arguments], env=clean, cwd="/", capture_output=True, text=True, timeout=3600)
         assert done.returncode == 0, done.stdout + done.stderr
 
     size = ["--num-cpus=6", "--num-gpus=1", "--disable-usage-stats", "--object-store-memory=200000000"]
@@ -77,7 +77,7 @@ def two_nodes(monkeypatch):
         call("start", "--address=127.0.0.1:6391", *size)
         yield "127.0.0.1:6391"
     finally:
-        subprocess.run([*ray, "stop", "--force"], env=clean, capture_output=True, timeout=120)
+        subprocess.run([*ray, "stop", "--force"], env=clean, capture_output=True, timeout=3600)
 
 
 def test_two_nodes_find_the_plugin_by_its_entry_point(verl, two_nodes, tmp_path):

@@ -97,7 +97,7 @@ def test_killed_and_resumed_the_controller_continues_exactly(made, tmp_path, ver
     marks = {"VERL_FILE_LOGGER_PATH": str(log), launch.MARK: run_id}
     child = start(main_ppo(made, where, 50, *settings), where, **marks)
     try:
-        wait_for(lambda: len(launch.read_steps(log)) >= 3, 480)
+        wait_for(lambda: len(launch.read_steps(log)) >= 3, child)
     finally:
         kill(child)
         launch.end_all(run_id, child)
@@ -170,12 +170,12 @@ def test_ctrl_c_ends_the_demo_and_leaves_no_process(tmp_path):
     command = [sys.executable, "-m", "entropo_plugin.cli", "demo", "--rollout", "hf", "--out", str(tmp_path / "demo")]
     child = start(command, tmp_path)
     try:
-        wait_for(lambda: list((tmp_path / "demo").glob("grpo/train.log")), 400)
+        wait_for(lambda: list((tmp_path / "demo").glob("grpo/train.log")), child)
         log = tmp_path / "demo" / "grpo" / "train.log"
-        wait_for(lambda: "Started a local Ray instance" in log.read_text(errors="replace"), 300)
+        wait_for(lambda: "Started a local Ray instance" in log.read_text(errors="replace"), child)
         family = psutil.Process(child.pid).children(recursive=True)
         child.send_signal(2)
-        assert child.wait(90) == 130
+        assert child.wait() == 130
     finally:
         if child.poll() is None:
             kill(child)

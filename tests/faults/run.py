@@ -84,7 +84,7 @@ def cut_short(made: Path, where: Path, moment: str, after: int, chance: random.R
     marks = {"VERL_FILE_LOGGER_PATH": str(log), launch.MARK: run_id, "ENTROPO_CPU": "1"}
     child = start(main_ppo(made, where, 1000, *DRIVER, *KEPT), where, **marks)
     try:
-        wait_for(lambda: len(steps_of(log)) >= after or child.poll() is not None, 600)
+        wait_for(lambda: len(steps_of(log)) >= after, child)
         data = steps_of(log)[-1]["data"]
         timing = {name.removeprefix("timing_s/"): each for name, each in data.items() if name.startswith("timing_s/")}
         time.sleep(chance.uniform(*window(timing, moment)))

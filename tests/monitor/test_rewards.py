@@ -54,6 +54,15 @@ def test_what_rounding_leaves_counts_as_zero(reward, left):
     assert found["entropo/diversity/equal_share"] == 1.0
 
 
+def test_rewards_that_differ_by_rounding_are_equal():
+    """.1 + .2 and .3, one step of fp32 apart, of which verl's grpo makes -.014 and .014."""
+    above = torch.arange(28) % 2 == 0
+    rewards = torch.where(above, torch.tensor(0.3).nextafter(torch.tensor(1.0)), torch.tensor(0.3))
+    found = step_metrics(equal_rewards(rewards, torch.where(above, 0.014, -0.014)))
+    assert len(rewards.unique()) == 2
+    assert found["entropo/diversity/equal_share"] == 1.0 and found["entropo/advantage/zero_share"] == 1.0
+
+
 def test_what_differs_from_token_to_token_is_no_rounding():
     tokens = equal_rewards(0.1, torch.zeros(28))
     shaped = torch.full((28, 3), 0.01)

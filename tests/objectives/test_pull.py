@@ -35,6 +35,16 @@ def two_lengths():
     return logp, entropy, advantage, mask
 
 
+@pytest.mark.parametrize("lost", [-math.inf, -1e4])
+def test_an_impossible_token_adds_nothing_and_stays_in_the_number(lost):
+    """Three tokens, one of them with p = 0: C = (.5 x 2 x (log .5 + 1) + .25 x -1 x (log .25 + 1)) / 3 = .134475."""
+    logp, full = torch.tensor([[math.log(0.5), math.log(0.25), lost]]).double(), torch.ones(1, 3)
+    found = entropy_pull(logp, full.double(), torch.tensor([[2.0, -1.0, 3.0]]).double(), full)
+    assert found.pull == pytest.approx(0.1344755, abs=1e-6) and found.advantage_size == 2.0
+    without = entropy_pull(torch.where(logp < -9, math.nan, logp), full, torch.tensor([[2.0, -1.0, 3.0]]), full)
+    assert without.pull == pytest.approx(1.5 * found.pull) and without.advantage_size == 1.5
+
+
 def batch(seed=0, rows=6, length=9):
     draw = torch.Generator().manual_seed(seed)
     shape = (rows, length)

@@ -144,6 +144,16 @@ def test_a_choice_by_micro_batch_depends_on_the_cut(chooser):
     assert counts[0] == 6 and counts[1] == 8 and counts[2] in (0, 64)
 
 
+@pytest.mark.parametrize("ratio", [0.0, -0.0])
+def test_a_ratio_of_zero_chooses_no_token_by_micro_batch_either(ratio):
+    """verl's own takes at least one, of any ratio above 0; a schedule may end at 0."""
+    logp, advantage = torch.tensor([[-1.0, -3.0], [-0.5, -2.0]]), torch.tensor([[1.0], [-1.0]]).expand(2, 2)
+    full = torch.ones(2, 2)
+    assert [int(micro_top(logp, advantage, full, each).sum()) for each in (ratio, 1e-9, 0.5)] == [0, 1, 2]
+    band = (-9.0, 9.0)
+    assert [int(micro_band(logp, logp, advantage, full, each, band).sum()) for each in (ratio, 1e-9, 0.5)] == [0, 1, 2]
+
+
 def test_quota_is_the_floor_and_may_be_zero():
     cov = covariance(LOGP, ADVANTAGE, MASK)
     assert [int(select_top(cov, MASK, r, KEYS).sum()) for r in (0.0, 0.14, 0.15, 0.29, 1.0)] == [0, 0, 1, 2, 7]

@@ -35,7 +35,7 @@ def browse(chromium, tmp_path):
 
     def run(path, *flags, width=1280, height=1600):
         own = [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},{height}", "--dump-dom", *flags]
-        done = subprocess.run([chromium, *FLAGS, *own, path.as_uri()], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([chromium, *FLAGS, *own, path.as_uri()], capture_output=True, text=True, timeout=3600)
         shutil.rmtree(tmp_path / "profile", ignore_errors=True)
         return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from entropo_plugin.report import command, main, watch
 from entropo_plugin.report.command import seconds
-from entropo_plugin.report.output import write_whole
+from entropo_plugin.report.files import ReportError
+from entropo_plugin.report.output import replaceable, write_whole
 
 ENTROPY = "entropo/entropy/token_mean"
 
@@ -223,6 +225,15 @@ def test_the_page_replaces_no_device_pipe_or_folder(log, tmp_path, capsys):
         assert main([str(path), "--out", str(tmp_path / name)]) == 2
         assert f"{tmp_path / name} is {kind}, which a report does not replace" in capsys.readouterr().err
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode) and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/new.html", "/proc/new.html", "/sys/new.html", "link/new.html"])
+def test_the_page_takes_no_name_of_the_systems(tmp_path, name):
+    """/dev/stdout is a link to what may be a file; root could replace it, so only the check is asked here."""
+    (tmp_path / "link").symlink_to("/dev")
+    with pytest.raises(ReportError, match="which a report does not replace"):
+        replaceable(tmp_path / name)
+    assert replaceable(Path("/dev/shm/new.html")) and replaceable(tmp_path / "dev" / "stdout")
 
 
 def test_no_control_character_of_a_log_reaches_the_terminal(log, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -112,8 +113,9 @@ def shares(methods: Sequence[Method], before: Tokens, after: Tokens, chosen: Map
 def clip_shares(tokens: Tokens, bounds: Mapping[str, Any]) -> dict[str, Tensor]:
     """Which tokens lie beyond the clip of the policy loss, by side and by the advantage's sign."""
     sides = clip_sides(tokens.log_prob.detach(), tokens.old_log_prob, tokens.advantage, tokens.mask, **bounds)
-    if bounds.get("ratio_bounds") is None:
-        del sides["outer"]
+    for side, absent in (("outer", bounds.get("ratio_bounds") is None), ("dual", math.isinf(bounds["dual"]))):
+        if absent:
+            del sides[side]
     return {f"entropo/clip/{side}": values for side, values in sides.items()}
 
 
@@ -128,4 +130,5 @@ def bounds_in_force(
     if owner is None and loss_type not in CLIPPED:
         return None
     own = {} if owner is None else owner.clip_bounds(coefficients[owner.name])
-    return dict(zip(("low", "high", "dual"), clip, strict=True)) | own
+    bounds = dict(zip(("low", "high", "dual"), clip, strict=True)) | own
+    return None if all(map(math.isinf, (bounds["low"], bounds["high"], bounds["dual"]))) else bounds

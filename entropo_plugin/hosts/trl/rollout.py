@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from entropo_plugin.methods.base import Method, Tokens
 from entropo_plugin.monitor import StepTokens
+
+logger = logging.getLogger("entropo_plugin")
 
 # TRL's inputs of a forward pass beside ids, masks and the number of images (grpo_trainer.py, `_compute_loss`).
 FORWARD = (
@@ -124,6 +127,27 @@ def gathered(accelerator: Any, local: dict[str, Tensor]) -> dict[str, Tensor]:
     return together
 
 
+def finite_rewards(rewards: Tensor, choice: str, number: int) -> Tensor:
+    """``(global batch, functions)``, in which a response with an infinite reward has none where the choice is ``drop``.
+
+    NaN is TRL's own word for a function that does not apply; TRL leaves a response out to which none applies.
+
+    Raises:
+        FloatingPointError: a reward is infinite and the choice is ``stop``.
+    """
+    infinite = rewards.isinf().any(1)
+    if not infinite.any():
+        return rewards
+    words = f"rollout batch {number}: {int(infinite.sum())} of {len(rewards)} responses have an infinite reward"
+    if choice == "stop":
+        raise FloatingPointError(
+            f"{words}: an update would spoil the policy. Fix the reward function, or set entropo.nan_reward=drop to "
+            "leave such responses out."
+        )
+    logger.warning("entropo_plugin: %s; it goes on without them.", words)
+    return torch.where(infinite[:, None], torch.nan, rewards)
+
+
 def scores_of(rewards: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """``(batch,)`` weighted sum of each response's rewards, and which responses no function scored."""
     unscored = rewards.isnan().all(1)
@@ -160,8 +184,10 @@ def driver_tokens(fields: dict[str, Tensor], score: Tensor, group: Tensor, numbe
     )
 
 
-def step_tokens(fields: dict[str, Tensor], score: Tensor, group: Tensor) -> StepTokens:
-    """The whole batch as the monitor takes it."""
+def step_tokens(fields: dict[str, Tensor], score: Tensor, group: Tensor, unscored: Tensor) -> StepTokens:
+    """The whole batch as the monitor takes it: without the responses that no function scored."""
+    fields = {name: values[~unscored] for name, values in fields.items()}
+    score, group = score[~unscored], group[~unscored]
     first = torch.arange(fields["mask"].shape[1]) == 0
     return StepTokens(
         response_mask=fields["mask"],

@@ -105,6 +105,7 @@ class EntropoMixin(Host):
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self._caught is not None:
+            rewards = batches.finite_rewards(rewards, self.plan.settings.nan_reward, self.rollouts + 1)
             self._caught.rewards, self._caught.completions = rewards, completion_ids_list
         return rewards
 
@@ -113,10 +114,10 @@ class EntropoMixin(Host):
         assert caught.rewards is not None
         self.rollouts += 1
         out[ours.ROW] = torch.arange(len(out["completion_mask"]), device=out["completion_mask"].device)
-        self._score, unscored = (each.cpu() for each in batches.scores_of(caught.rewards, self.reward_weights))
+        self._score, self._unscored = (each.cpu() for each in batches.scores_of(caught.rewards, self.reward_weights))
         self._group = batches.groups_of(len(self._score), self.args.num_generations)
         if self.plan.baseline is not None:
-            own = batches.base_advantages(self.plan.baseline, self._score, unscored, self._group)
+            own = batches.base_advantages(self.plan.baseline, self._score, self._unscored, self._group)
             out["advantages"] = self._local(own).to(out["advantages"])
         ends = (*self.eos_token_ids, self._tokenizer.pad_token_id)
         self.rollout = Rollout(self.rollouts, batches.fields_of(out, caught, ends))
@@ -164,13 +165,13 @@ class EntropoMixin(Host):
         """The driver's part of the pipeline over the batch of all processes."""
         assert self.rollout is not None
         fields = batches.gathered(self.accelerator, self.rollout.local)
-        step = batches.step_tokens(fields, self._score, self._group)
+        step = batches.step_tokens(fields, self._score, self._group, self._unscored)
         self.entropo.loop.observe(*step.entropy_sum())
         if acts_on_driver(self.plan.methods):
             tokens = batches.driver_tokens(fields, self._score, self._group, self.rollout.number)
             prepared = prepare_batch(self.entropo, tokens)
             self._ship(prepared, out)
-            step = replace(step, advantages=prepared.advantage)
+            step = replace(step, advantages=prepared.advantage[~self._unscored])
             self.rollout.metrics |= prepared.metrics
         self.rollout.step = step
 
@@ -227,10 +228,14 @@ class EntropoMixin(Host):
         assert self.rollout is not None
         methods, coefficients = self.plan.methods, self.rollout.coefficients
         shares = ours.shares(methods, before, after, chosen)
-        bounds = ours.bounds_in_force(methods, coefficients, self.loss_type, self.plan.host.clip)
-        if bounds is not None and self.importance_sampling_level == "token":
-            shares |= ours.clip_shares(after, bounds)
-        return shares
+        bounds = self._bounds(coefficients)
+        return shares if bounds is None else shares | ours.clip_shares(after, bounds)
+
+    def _bounds(self, coefficients: ours.Coefficients) -> dict[str, Any] | None:
+        """The clip of the loss in force; None where it cuts no token by its own ratio."""
+        if self.importance_sampling_level != "token":
+            return None
+        return ours.bounds_in_force(self.plan.methods, coefficients, self.loss_type, self.plan.host.clip)
 
     def _added(self, loss: Tensor, inputs: dict[str, Any]) -> Tensor:
         """TRL's loss and what the methods add to it, normalised alike."""
@@ -261,7 +266,7 @@ class EntropoMixin(Host):
         began, rollout, self.rollout = time.perf_counter(), self.rollout, None
         if rollout.step is None:
             fields = batches.gathered(self.accelerator, rollout.local)
-            rollout.step = batches.step_tokens(fields, self._score, self._group)
+            rollout.step = batches.step_tokens(fields, self._score, self._group, self._unscored)
             self.entropo.loop.observe(*rollout.step.entropy_sum())
         step = preview(rollout.step, self.entropo)
         metrics = rollout.metrics | self._reduced(rollout) | dynamics_metrics(step)
@@ -269,7 +274,7 @@ class EntropoMixin(Host):
         metrics |= self.entropo.end_step(rollout.number, metrics.get("entropo/dynamics/predicted"))
         if self.accelerator.is_main_process:
             self.idle.report(metrics)
-            metrics = step_metrics(step, self.args, self.plan.host.clip) | metrics
+            metrics = step_metrics(step, self.args, self._bounds(rollout.coefficients)) | metrics
             self.alarms.look(self.state.global_step + 1, metrics)
             metrics["entropo/monitor/seconds"] = rollout.seconds + time.perf_counter() - began
         for name, value in metrics.items():

@@ -113,11 +113,15 @@ def _newest(folder: Path) -> Path | None:
     return next((found[step] for step in sorted(found, reverse=True) if (found[step] / "data.pt").exists()), None)
 
 
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
+
+
 def _never_marked(config: Any) -> list[str]:
     """verl leaves the marker of an asynchronous save to Megatron's checkpoint manager; others write none."""
     saves = OmegaConf.select(config, "trainer.save_freq", default=-1)
     strategy = OmegaConf.select(config, STRATEGY, default=None)
-    if not OmegaConf.select(config, ASYNC_SAVE, default=False) or strategy == "megatron" or saves is None or saves <= 0:
+    if not OmegaConf.select(config, ASYNC_SAVE, default=False) or strategy == "megatron" or not _positive(saves):
         return []
     return [
         f"{ASYNC_SAVE}=true: with {STRATEGY}={strategy} verl writes no {MARKER}, so that the next start begins at step "

@@ -194,5 +194,5 @@ def test_importable_without_verl(tmp_path):
         "    entropo={'methods': ['repo_r', 'clip_cov']})\n"
         "print(Plan.of(args).in_words())\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=3600)
     assert done.stdout.startswith("entropo: REPO-R on TRL's own advantages"), done.stderr

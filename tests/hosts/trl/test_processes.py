@@ -18,7 +18,7 @@ def test_two_processes_do_what_one_does(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
     script = [str(HERE / "two_processes.py"), str(tmp_path)]
     # python -m would find the checkout in the present folder
-    subprocess.run(launch + script, check=True, cwd=tmp_path, env=environment, timeout=400, capture_output=True)
+    subprocess.run(launch + script, check=True, cwd=tmp_path, env=environment, timeout=3600, capture_output=True)
     first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
     for name in two_processes.ENTROPO:
         alone = two_processes.run(tmp_path, name, 1)

@@ -62,7 +62,8 @@ def test_a_loss_type_is_a_door_to_a_methods_own_loss(tmp_path, door):
     assert [method.loss_mode for method in run.plan.methods] == [door]
     assert run.plan.methods[0].owns_loss
     assert not logged(run, "clip_ratio/region_mean")
-    assert logged(run, "entropo/clip/above_positive")
+    # KL-Cov's loss has no clip
+    assert bool(logged(run, "entropo/clip/above_positive")) == (door != "entropo_kl_cov")
 
 
 PLAIN = {"clip_low": 0.2, "clip_high": {"law": "fixed", "initial": 0.2}, "clip_ratio_c": 1e6}
@@ -206,3 +207,27 @@ def test_scores_count_although_a_truncated_completion_is_masked(tmp_path):
     run = trainer(config(tmp_path, mask_truncated_completions=True), **easy)
     run.train()
     assert logged(run, "entropo/pass_at/1") == [1.0, 1.0]
+
+
+def infinite(prompts, completions, **unused):
+    """Four responses to each prompt: 1, -infinity, 0 and none."""
+    return [(1.0, -math.inf, 0.0, None)[number % 4] for number in range(len(completions))]
+
+
+def test_an_infinite_reward_stops_before_the_update_or_is_left_out(tmp_path):
+    run = trainer(config(tmp_path), reward_funcs=infinite)
+    before = weights(run).clone()
+    with pytest.raises(FloatingPointError, match="rollout batch 1: 4 of 16 responses have an infinite reward"):
+        run.train()
+    assert torch.equal(weights(run), before)
+    run = trainer(config(tmp_path, {"nan_reward": "drop"}, max_steps=1), reward_funcs=infinite)
+    run.train()
+    assert weights(run).isfinite().all() and math.isfinite(logged(run, "loss")[-1])
+    # two of four are left, one of them right
+    assert logged(run, "entropo/diversity/group_size") == [2.0] and logged(run, "entropo/pass_at/1") == [0.5]
+
+
+def test_a_rollout_batch_without_any_score_is_measured_as_empty(tmp_path):
+    run = trainer(config(tmp_path, max_steps=1), reward_funcs=lambda completions, **_: [None] * len(completions))
+    run.train()
+    assert logged(run, "entropo/tokens/count") == [0.0] and weights(run).isfinite().all()

@@ -108,7 +108,7 @@ def _rank(ranks, data, rank, folder):
     # this machine has no accelerator, and verl takes "cuda" for granted
     transformer_impl.get_device_id = seqlen_balancing.get_device_name = lambda: "cpu"
     store = dist.FileStore(f"{folder}/store", ranks.size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks.size, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks.size, timeout=timedelta(hours=1))
     made = worker(ranks)
     metrics = tu.get(made.train_mini_batch(data), "metrics")
     result = {"metrics": metrics, "table": ranks.policy.table.detach(), "gradients": made.engine.gradients}

@@ -96,7 +96,7 @@ def test_a_checkpoint_without_a_marker_is_said(tmp_path):
 
 @pytest.mark.parametrize(
     ("strategy", "save_freq", "said"),
-    [("fsdp", 1, True), ("fsdp2", 10, True), ("megatron", 1, False), ("fsdp", -1, False)],
+    [("fsdp", 1, True), ("fsdp2", 10, True), ("megatron", 1, False), ("fsdp", -1, False), ("fsdp", "5", False)],
 )
 def test_a_save_that_verl_does_not_mark_is_said(tmp_path, strategy, save_freq, said):
     config = trainer(str(tmp_path), save_freq=save_freq)

@@ -33,7 +33,7 @@ def run(words, folder, **variables):
     """One command in a new process; returns its status and what it said."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ENTROPO", "VERL_", "HYDRA_"))} | variables
     done = subprocess.run(
-        [sys.executable, "-m", *words], capture_output=True, text=True, env=environment, cwd=folder, timeout=300
+        [sys.executable, "-m", *words], capture_output=True, text=True, env=environment, cwd=folder, timeout=3600
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -72,7 +72,7 @@ def test_a_broken_plugin_is_said_at_warning_and_named(tmp_path):
 def test_it_composes_what_the_entry_point_composes(users, monkeypatch):
     arguments = ["--config-dir", "conf", "-cn", "mine", "experiment=large", "+entropo=repo_r", "~trainer.logger"]
     command = [sys.executable, "-m", "verl.trainer.main_ppo", "--cfg", "job", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=users, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=users, timeout=3600)
     assert done.returncode == 0, done.stderr
     theirs = OmegaConf.create(done.stdout[done.stdout.index("model_engine:") :])
     monkeypatch.chdir(users)

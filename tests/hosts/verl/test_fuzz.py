@@ -121,7 +121,7 @@ def read_by(chance, names):
         return sorted(VALUES)
     known = [registry.known()[name] for name in names if isinstance(name, str) and name in registry.known()]
     groups = [f"entropo.{path}" for method in known for path in (method.reads or method.groups())]
-    root = [path for path in VALUES if path.split(".")[1] in ("idle_steps", "monitor", "resume")]
+    root = [path for path in VALUES if path.split(".")[1] in ("idle_steps", "monitor", "nan_reward", "resume")]
     return sorted({*root, *(path for path in VALUES if any(path.startswith(group) for group in groups))})
 
 

@@ -1,5 +1,7 @@
 """What is measured in a step of verl's own trainer, and what that moves through TransferQueue."""
 
+import math
+
 import pytest
 import torch
 from driver_step import END, driver, one_step, sampled
@@ -257,6 +259,7 @@ def test_control_and_statistics_see_the_same_tokens(run):
     assert count == len(fine) == len(entropy) - 1 and total == pytest.approx(float(fine.sum()), rel=1e-12)
 
 
+KL_COV = "actor_rollout_ref.actor.policy_loss.loss_mode=entropo_kl_cov"
 ADAPO = (
     "algorithm.adv_estimator=grpo",
     "entropo.adapo.clip_low=0.3",
@@ -270,6 +273,12 @@ ADAPO = (
         (("actor_rollout_ref.actor.clip_ratio_high=0.28",), (0.2, 0.28)),
         (("actor_rollout_ref.actor.policy_loss.loss_mode=gspo",), None),
         (("actor_rollout_ref.actor.policy_loss.loss_mode=kl_cov",), None),
+        (("actor_rollout_ref.actor.policy_loss.loss_mode=sapo",), None),
+        (("actor_rollout_ref.actor.policy_loss.loss_mode=clip_cov",), (0.2, 0.2)),
+        (("actor_rollout_ref.actor.policy_loss.loss_mode=cispo",), (0.2, 0.2)),
+        (("actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean",), (1 - math.exp(-0.2), math.exp(0.2) - 1)),
+        (("+entropo=unlikely_positive", "algorithm.adv_estimator=grpo"), (0.2, math.inf)),
+        (("algorithm.adv_estimator=grpo", "+entropo=kl_cov", KL_COV), None),
         (("+entropo=adapo", *ADAPO), (0.3, 0.5)),
     ],
 )
@@ -278,7 +287,7 @@ def test_the_clip_of_the_mismatch_is_that_of_the_loss_in_force(run, monkeypatch,
     monkeypatch.setattr(measure, "precision_report", recording(seen, measure.precision_report))
     trainer, _ = run(sampled(2, 4, 8), *overrides)
     found = one_step(trainer)
-    assert seen == [clip]
+    assert seen == [clip if clip is None else pytest.approx(clip)]
     assert ("entropo/mismatch/clip_low_share" in found) == (clip is not None)
 
 

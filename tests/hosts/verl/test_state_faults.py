@@ -111,6 +111,8 @@ def test_a_folder_that_is_none_is_a_warning(folder, caplog):
     with caplog.at_level(logging.WARNING, "entropo_plugin"):
         assert save_state(folder, {"zeta": 1.0}) is False
     assert f"{folder}/{NAME} was not written" in caplog.text
+    remedy = "Make a folder there that can be written to." if folder == "/dev/null/below" else "Please report it."
+    assert caplog.text.strip().endswith(remedy)
 
 
 def test_what_is_no_file_is_neither_read_nor_replaced(tmp_path, caplog):

@@ -267,6 +267,14 @@ def test_a_folder_that_cannot_be_used_is_refused_at_start_up(tmp_path):
     refused({"folder": f"/nothing/{'x' * 300}"}, "too long a name")
     refused({"folder": "/".join(["x" * 200] * 30)}, "File name too long")
     refused({"folder": "~nouser", "tokens": 0}, "there is no home folder ~nouser")
+    # whoever is root may write there, says the system
+    for folder, above in (("/proc", "/proc"), ("/proc/entropo", "/proc"), ("/sys/a/b", "/sys")):
+        refused({"folder": folder}, f"{above} cannot be written to")
+
+
+def test_the_check_leaves_nothing_behind(tmp_path):
+    token_file.check_token_file(config(["wandb"]), parse({"monitor": {"tokens": 3, "folder": str(tmp_path)}}).monitor)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_place_that_is_taken_is_refused_at_start_up(tmp_path, monkeypatch):

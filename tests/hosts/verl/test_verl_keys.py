@@ -78,8 +78,13 @@ def test_what_verl_accepts_passes(values, checked):
         ),
         (
             {"trainer__project_name": 2026, "trainer__logger": ["file"]},
-            """trainer.project_name=2026 is a number, .* Set 'trainer.project_name="2026"'""",
+            """trainer.project_name=2026 is no text, .* Set 'trainer.project_name="2026"'""",
         ),
+        ({"trainer__logger": 5}, "trainer.logger=5: expected a name or a list of names"),
+        ({"trainer__logger": [5]}, r"trainer.logger=\[5\]: expected a name or a list of names"),
+        ({"actor_rollout_ref__rollout__n": "4"}, "rollout.n='4': expected a whole number, at least 1"),
+        ({"actor_rollout_ref__actor__clip_ratio_c": "3"}, "clip_ratio_c='3': expected a number"),
+        ({"trainer__project_name": None, "trainer__logger": "file"}, "trainer.project_name=None is no text"),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from runs import run_of
 from tensordict import NonTensorData, TensorDict
 from verl.workers.config import FSDPActorConfig
@@ -113,7 +114,8 @@ def test_measuring_changes_nothing_bit_for_bit(payload, mode, extra):
     for a, b in zip(stock[:3], ours[:3], strict=True):
         assert torch.equal(a, b)
     added = ours[3].keys() - stock[3].keys()
-    assert stock[3].keys() < ours[3].keys() and added == {f"entropo/clip/{side}" for side in SIDES}
+    sides = SIDES[:4] if "policy_loss" in extra else SIDES  # gspo has no dual clip
+    assert stock[3].keys() < ours[3].keys() and added == {f"entropo/clip/{side}" for side in sides}
 
 
 def test_zeta_zero_is_verls_loss_bit_for_bit():
@@ -194,6 +196,23 @@ def test_the_chosen_tokens_arrive_jagged_and_are_counted(name, word):
     assert torch.isfinite(loss)
 
 
+@pytest.mark.parametrize(
+    ("name", "word", "anneal"), [("kl_cov", "penalised", "anneal_ratio"), ("clip_cov", "dropped", "anneal")]
+)
+def test_a_ratio_that_has_gone_to_zero_chooses_no_token_in_a_micro_batch(name, word, anneal):
+    """Half of ten tokens, then none; verl takes at least one of any ratio above 0."""
+    schedule = {"kind": "linear", "end": 0.0, "hold": 0, "steps": 1}
+    band = {"low": -100.0, "high": 100.0} if name == "clip_cov" else {}
+    own = {"scope": "micro_batch", "ratio": 0.5, anneal: schedule} | band
+    run = run_of(loss=f"entropo_{name}", **{name: own})
+    for chosen in (0.5, 0.0):
+        loss, data = told(run, batch())
+        metrics = one_step(Model(), partial(loss, with_loss(f"entropo_{name}")), data)[3]
+        assert metrics[f"entropo/selection/{word}"].aggregate() == chosen
+        run.loop.updated = True
+        run.end_step(1)
+
+
 CHOSEN = [torch.arange(r) == 1 for r in RESPONSES]
 
 
@@ -244,18 +263,80 @@ def shares(run, data, output, name="vanilla"):
     whole = [torch.cat([torch.zeros(p - 1), row, torch.zeros(1)]) for p, row in zip(PROMPTS, moved, strict=True)]
     logp = torch.cat(whole).requires_grad_()
     actor = with_loss(name, clip_ratio_low=0.2, clip_ratio_high=0.28)
+    vars(actor.policy_loss)["dro_beta"] = 0.1
     _, metrics = loss(actor, {"log_probs": logp, "entropy": torch.zeros(20)}, data)
     return {
         key.removeprefix("entropo/clip/"): m.aggregate() for key, m in metrics.items() if key.startswith("entropo/clip")
     }
 
 
-@pytest.mark.parametrize("name", ["vanilla", "gspo", "gpg", "cispo", "sapo", "clip_cov", "kl_cov", "geo_mean"])
-def test_clip_shares_by_hand_for_every_loss(name):
-    """A = 1.5, -.5, .7 on 4, 4 and 2 of 10 tokens; ratios 1.5, 4 and .5; the dual clip is 3."""
+CLIPPED = {"above_positive": 0.4, "above_negative": 0.4, "below_positive": 0.2, "below_negative": 0.0}
+UNCLIPPED = ["gpg", "cispo", "sapo", "kl_cov", "dppo_tv", "dppo_kl", "dro"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("vanilla", CLIPPED | {"dual": 0.4}), ("entropo_clip_cov", dict.fromkeys(CLIPPED, 0.0)), ("entropo_kl_cov", {})]
+    + [(name, CLIPPED) for name in ("clip_cov", "gspo", "geo_mean")]
+    + [(name, {}) for name in UNCLIPPED],
+)
+def test_clip_shares_by_hand_for_every_loss(name, expected):
+    """A = 1.5, -.5, .7 on 4, 4 and 2 of 10 tokens; ratios 1.5, 4 and .5; the dual clip is 3, Clip-Cov's clip [0, 9]."""
+    run = run_of(loss=name, **({"clip_cov": {"clip_high": 8.0}} if name == "entropo_clip_cov" else {}))
+    assert shares(run, batch(), [math.log(1.5), math.log(4.0), math.log(0.5)], name) == pytest.approx(expected)
+
+
+def test_every_loss_of_verls_has_been_looked_at():
+    from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
+
+    from entropo_plugin.methods.registry import losses
+
+    verls = {*POLICY_LOSS_REGISTRY} - {"entropo", *losses()}
+    assert verls == {"vanilla", "clip_cov", "gspo", "geo_mean", "bypass_mode", *UNCLIPPED}
+
+
+@pytest.mark.parametrize("name", ["vanilla", "clip_cov", "gspo", "geo_mean", "gpg", "cispo", "sapo", "kl_cov", "dro"])
+def test_what_is_said_to_have_no_gradient_has_none(name):
+    """Ratios 1.5, 4 and .5 under each of verl's losses that look at the ratio alone."""
     found = shares(run_of(loss=name), batch(), [math.log(1.5), math.log(4.0), math.log(0.5)], name)
-    expected = {"above_positive": 0.4, "above_negative": 0.4, "dual": 0.4, "below_positive": 0.2, "below_negative": 0.0}
-    assert found == pytest.approx(expected)
+    cut = sum(found.get(side, 0.0) for side in ("above_positive", "below_negative", "dual"))
+    assert cut == pytest.approx(gradientless(name))
+
+
+def gradientless(name):
+    """The share of tokens to whose log-prob verl's loss has no gradient."""
+    from verl.trainer.ppo.core_algos import get_policy_loss_fn
+
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 1, 1], [1, 1, 0, 0, 0]])
+    old = torch.full((3, 5), -2.0)
+    logp = (old + torch.tensor([1.5, 4.0, 0.5]).log()[:, None]).requires_grad_()
+    advantage = torch.tensor([1.5, -0.5, 0.7])[:, None].expand(3, 5)
+    actor = with_loss(name, clip_ratio_low=0.2, clip_ratio_high=0.28)
+    vars(actor.policy_loss)["dro_beta"] = 0.1
+    vars(actor)["global_batch_info"] = {"dp_size": 1, "batch_num_tokens": 10, "global_batch_size": 3}
+    torch.manual_seed(0)
+    get_policy_loss_fn(name)(old, logp, advantage, mask, config=actor)[0].backward()
+    return float(((logp.grad == 0) & mask.bool()).sum()) / 10
+
+
+def test_gspo_clips_a_whole_response_and_geo_mean_the_logarithm():
+    """Ratios 4, 1/4, 1, 1 have a mean logarithm of 0; log 1.3 = .262 lies below .28, and 1.3 above 1.28."""
+    mixed = [torch.tensor([4.0, 0.25, 1.0, 1.0]).log(), 0.0, 0.0]
+    assert shares(run_of(loss="gspo"), batch(), mixed, "gspo") == dict.fromkeys(CLIPPED, 0.0)
+    assert shares(run_of(), batch(), mixed)["above_positive"] == pytest.approx(0.1)
+    near = [math.log(1.3), 0.0, 0.0]
+    assert shares(run_of(loss="geo_mean"), batch(), near, "geo_mean")["above_positive"] == 0.0
+    assert shares(run_of(), batch(), near)["above_positive"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("ppo_clip", True), ("reinforce", False)])
+def test_bypass_mode_is_one_of_two_losses(kind, expected):
+    from entropo_plugin.hosts.verl.worker.clip_shares import bounds_in_force
+
+    policy_loss = {"loss_mode": "bypass_mode", "rollout_correction": {"loss_type": kind}}
+    actor = {"clip_ratio": 0.2, "clip_ratio_low": None, "clip_ratio_high": 0.28, "policy_loss": policy_loss}
+    found = bounds_in_force(OmegaConf.create(actor), None)
+    assert found == ({"low": 0.2, "high": 0.28, "dual": 3.0} if expected else None)
 
 
 def test_clip_shares_use_the_bounds_in_force():
@@ -265,7 +346,7 @@ def test_clip_shares_use_the_bounds_in_force():
     assert found == pytest.approx({"outer": 0.4} | dict.fromkeys(SIDES, 0.0))
     own = {"clip_low": 0.05, "clip_high": 0.6}
     found = shares(run_of(loss="entropo_clip_cov", clip_cov=own), batch(), shifts, "entropo_clip_cov")
-    assert found == pytest.approx(dict.fromkeys(SIDES, 0.0) | {"below_negative": 0.4})
+    assert found == pytest.approx(dict.fromkeys(CLIPPED, 0.0) | {"below_negative": 0.4})
 
 
 def test_clip_shares_take_the_sign_of_the_shaped_advantage():

@@ -7,6 +7,7 @@ move are fetched.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,8 +41,8 @@ class BatchCache:
     def listening(self) -> Iterator[None]:
         """Keep what this process reads and writes through TransferQueue inside; verl calls it as ``tq.kv_batch_*``."""
         get, put = tq.kv_batch_get, tq.kv_batch_put
-        tq.kv_batch_get = _wrapped(get, lambda call, answer: self.take(call["keys"], answer))
-        tq.kv_batch_put = _wrapped(put, lambda call, _: self.take(call["keys"], call.get("fields")))
+        tq.kv_batch_get = observed(get, lambda call, answer: self.take(call["keys"], answer))
+        tq.kv_batch_put = observed(put, lambda call, _: self.take(call["keys"], call.get("fields")))
         try:
             yield
         finally:
@@ -90,9 +91,11 @@ def _rows(values: Any, count: int) -> list[Any]:
     return [values] * count if isinstance(values, str) else list(values)
 
 
-def _wrapped(function: Callable[..., Any], keep: Callable[[dict[str, Any], Any], None]) -> Callable[..., Any]:
+def observed(function: Callable[..., Any], keep: Callable[[dict[str, Any], Any], None]) -> Callable[..., Any]:
+    """The function, with ``keep`` called on its arguments by name and its answer."""
     signature = inspect.signature(function)
 
+    @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         answer = function(*args, **kwargs)
         keep(signature.bind(*args, **kwargs).arguments, answer)

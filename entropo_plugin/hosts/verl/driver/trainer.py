@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from functools import partial
 from types import ModuleType
@@ -18,6 +17,7 @@ from entropo_plugin.hosts.verl.checkpoint import StateCallback, restore, resumed
 from entropo_plugin.hosts.verl.compat import checkpoint_hooks, fix_separate_async
 from entropo_plugin.hosts.verl.driver import estimators
 from entropo_plugin.hosts.verl.driver.batch_cache import BatchCache
+from entropo_plugin.hosts.verl.driver.broken_rewards import finite_advantages
 from entropo_plugin.hosts.verl.driver.tokens import driver_tokens, mini_batches
 from entropo_plugin.hosts.verl.metrics.health import Alarms
 from entropo_plugin.hosts.verl.metrics.idle import Idle
@@ -87,8 +87,9 @@ class EntropoTrainer(Host):
         write_run_file(self.config, self.plan)
 
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
+        compute, choice = super()._compute_advantage, self.plan.settings.nan_reward
         with estimators.batch(self._baseline(), batch.keys):
-            batch = super()._compute_advantage(batch, metrics)
+            batch = finite_advantages(compute, batch, metrics, self.cache, choice, self.global_steps)
         with self.watch:
             self._observe(batch)
         # verl does not update the actor while the critic warms up
@@ -170,7 +171,7 @@ class EntropoTrainer(Host):
         if self.clip is None:
             return clip_bounds(actor)
         bounds = bounds_in_force(actor, self.clip)
-        return None if math.isinf(bounds["high"]) else (bounds["low"], bounds["high"])
+        return None if bounds is None else (bounds["low"], bounds["high"])
 
     def _measure(self, batch: Any, logged: dict) -> dict[str, float]:
         """Exact statistics of the step, before verl clears its fields; the tokens' side file is written here too."""

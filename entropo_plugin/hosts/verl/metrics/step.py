@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from entropo_plugin.hosts.verl.compat import exact_entropy
 from entropo_plugin.hosts.verl.driver.batch_cache import BatchCache
-from entropo_plugin.hosts.verl.worker.clip_shares import actor_bounds
+from entropo_plugin.hosts.verl.worker.clip_shares import actor_bounds, bounds_in_force, loss_mode
 from entropo_plugin.monitor import Sampled, Sessions, StepTokens, precision_report, step_metrics
 
 NEEDED = ("response_mask", "old_log_probs")
@@ -103,12 +103,11 @@ def sampled(config: Any, metrics: dict[str, Any]) -> Sampled | None:
 
 def clip_bounds(actor: Any) -> tuple[float, float] | None:
     """The clip of verl's own policy loss as the actor is configured; None where it clips no token's ratio."""
-    mode = (actor.get("policy_loss") or {}).get("loss_mode", "vanilla")
-    return None if mode in UNCLIPPED else actor_bounds(actor)
-
-
-# gspo and its kin clip the ratio of a whole response, the others none (trainer/ppo/core_algos.py)
-UNCLIPPED = {"gspo", "sapo", "gpg", "kl_cov", "dppo_tv", "dppo_kl", "dro"}
+    if loss_mode(actor) == "cispo":
+        # it clips the ratio, and keeps the gradient
+        return actor_bounds(actor)
+    bounds = None if loss_mode(actor) == "gspo" else bounds_in_force(actor, None)
+    return None if bounds is None else (bounds["low"], bounds["high"])
 
 
 def measure(

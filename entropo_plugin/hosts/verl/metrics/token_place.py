@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 
 
 def unknown_home(folder: str) -> str | None:
@@ -35,4 +36,9 @@ def _nearest(path: str) -> str | None:
         return None if os.path.dirname(above) == above else _nearest(above)
     if not stat.S_ISDIR(mode):
         return f"{path} is not a folder"
-    return None if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written to"
+    try:
+        # what the system says to root of /proc or a read-only disk is no answer; the file goes as it is closed
+        with tempfile.TemporaryFile(dir=path):
+            return None
+    except OSError:
+        return f"{path} cannot be written to"

@@ -13,7 +13,7 @@ from entropo_plugin.recipe_files import choices
 
 STOCK_MODES = ("sync", "colocate_async", "separate_async")
 # What +entropo=NAME always brings along, and nobody writes by hand.
-BROUGHT = {"methods", "chosen", "idle_steps", "resume", "monitor", "target"}
+BROUGHT = {"methods", "chosen", "idle_steps", "nan_reward", "resume", "monitor", "target"}
 
 
 def wrong_mode(mode: str, asked: str, settings: Any, node: Any) -> str:

@@ -23,6 +23,7 @@ COUNTS = (
     "data.max_response_length",
     f"{ACTOR}.ppo_mini_batch_size",
     f"{ACTOR}.ppo_epochs",
+    "actor_rollout_ref.rollout.n",
     "critic.ppo_mini_batch_size",
 )
 SWITCHES = (
@@ -39,6 +40,7 @@ CLIPS = (
     f"{ACTOR}.clip_ratio",
     f"{ACTOR}.clip_ratio_low",
     f"{ACTOR}.clip_ratio_high",
+    f"{ACTOR}.clip_ratio_c",
 )
 NUMBERS = (
     f"{ACTOR}.entropy_coeff",
@@ -66,6 +68,10 @@ def _count(value: Any) -> bool:
     return _finite(value) and isinstance(value, int) and value >= 1
 
 
+def _loggers(value: Any) -> bool:
+    return isinstance(value, str) or (OmegaConf.is_list(value) and all(isinstance(name, str) for name in value))
+
+
 def _switch(value: Any) -> bool:
     """verl asks only whether it is true; a text always is, also "false"."""
     return isinstance(value, bool) or (isinstance(value, int) and value in (0, 1))
@@ -79,6 +85,7 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (SWITCHES, _switch, "true or false"),
     (NUMBERS, _finite, "a finite number"),
     (NAMES, lambda value: isinstance(value, str), "a name"),
+    (("trainer.logger",), _loggers, "a name or a list of names"),
     (("trainer.resume_mode",), lambda value: value in RESUME_MODES, f"one of {' | '.join(RESUME_MODES)}"),
 )
 
@@ -149,11 +156,11 @@ def _check_resume(config: Any, mode: Any, path: Any, folder: Any, save_freq: Any
 
 def _check_file_logger(config: Any, get: Callable[..., Any]) -> None:
     """A number is text to verl in a run's names, except where its file logger makes a path of the project's."""
-    project, loggers = get(config, "trainer.project_name"), get(config, "trainer.logger") or []
+    project, loggers = get(config, "trainer.project_name", ""), get(config, "trainer.logger") or []
     writes = "file" in ([loggers] if isinstance(loggers, str) else loggers)
-    if writes and isinstance(project, int | float) and not os.environ.get("VERL_FILE_LOGGER_PATH"):
+    if writes and not isinstance(project, str) and not os.environ.get("VERL_FILE_LOGGER_PATH"):
         raise ConfigError(
-            f"trainer.project_name={shown(project)} is a number, and verl's file logger needs text. "
+            f"trainer.project_name={shown(project)} is no text, which verl's file logger needs. "
             f"""Set 'trainer.project_name="{project}"', with both kinds of quotes."""
         )
 

@@ -51,7 +51,7 @@ def entropo_loss(
     coefficients = tu.get_non_tensor_data(data, PAYLOAD, None)
     if not methods or coefficients is None:
         loss, metrics = ppo_loss(config=config, model_output=model_output, data=data, dp_group=dp_group)
-        return loss, metrics | clip_shares(config, {}, model_output, data)
+        return loss, metrics | clip_shares(config, None, model_output, data)
     tokens = tokens_of(model_output, data)
     step = Step(methods, coefficients, tokens, chosen(methods, data, tokens.mask.shape[1]))
     acting, moved = acting_config(config, step), shaped(step, data)
@@ -127,7 +127,7 @@ def own_metrics(step: Step, config: Any, model_output: dict[str, Any], data: Ten
             values[name] = step.selected[method.name]
     shares = {name: token_share(value, data) for name, value in values.items()}
     owner = loss_owner(step.methods)
-    bounds = {} if owner is None else owner.clip_bounds(step.coefficients[owner.name])
+    bounds = None if owner is None else owner.clip_bounds(step.coefficients[owner.name])
     return shares | clip_shares(config, bounds, model_output, data)
 
 

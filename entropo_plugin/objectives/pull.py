@@ -16,6 +16,7 @@ from torch import Tensor
 
 from entropo_plugin.objectives.exact import row_blocks
 from entropo_plugin.objectives.repo import stand_in
+from entropo_plugin.shapes import same_shape
 
 # verl's loss_agg_mode values that give every response token one weight, up to a factor that cancels in the laws
 EVEN_MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-sum-norm")
@@ -82,6 +83,7 @@ def token_weights(mask: Tensor, mode: str) -> Tensor:
     return kept / torch.where(total > 0, total, torch.ones_like(total))
 
 
+@same_shape("logp", "entropy", "advantage", "mask", "weight")
 def entropy_pull(
     logp: Tensor, entropy: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None = None, floor: float = -20.0
 ) -> EntropyPull:

@@ -53,7 +53,7 @@ def clip_kept(advantage: Tensor, ratio: Tensor, low: float, high: float) -> Tens
 
 
 def dynamics_metrics(tokens: StepTokens) -> dict[str, float]:
-    """What the step is about to do to entropy, and which tokens do it: ``entropo/dynamics/`` and
+    """What the step is about to do to entropy, and which tokens do it, under ``entropo/dynamics/``.
 
     - ``predicted``: ``-mean(p A L)``
     - ``predicted_natural``: ``-mean(A L)``, for a natural-gradient step (arXiv 2505.22617, theorem 2)

@@ -42,13 +42,13 @@ from entropo_plugin.objectives.selection import (
 from entropo_plugin.objectives.unlikely_positive import unlikely_positive
 
 __all__ = [
-    "ResponseKeys",
     "AGGREGATION_MODES",
     "PENALTIES",
     "EntropyPull",
     "MatchedStep",
     "NeutralStep",
     "PullMemory",
+    "ResponseKeys",
     "adapo",
     "ce_gppo",
     "clip_cov",

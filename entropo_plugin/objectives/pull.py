@@ -46,12 +46,16 @@ class PullMemory:
 
 
 class NeutralStep(NamedTuple):
+    """What :func:`neutral_step` answers."""
+
     beta: float
     at_bound: bool
     memory: PullMemory
 
 
 class MatchedStep(NamedTuple):
+    """What :func:`matched_zeta` answers."""
+
     zeta: float
     at_bound: bool
     no_authority: bool

@@ -23,6 +23,7 @@ ANSWER = re.compile(r"<answer>(.*?)</answer>", re.S)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``entropo tasks``."""
     parser.add_argument("names", nargs="*", metavar="TASK", help="tasks to mix in equal parts; none: list them")
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder of train.parquet and test.parquet")
     parser.add_argument("--size", type=prompts, default=4096, help="training prompts (default 4096)")

@@ -5,7 +5,7 @@ author = "The entropo_plugin authors"
 copyright = "the entropo_plugin authors; licence Apache-2.0"
 
 extensions = ["myst_parser"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "changes"]
 source_suffix = {".md": "markdown"}
 # headings down to this level can be linked to, as on GitHub
 myst_heading_anchors = 3

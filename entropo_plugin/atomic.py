@@ -65,7 +65,7 @@ def read_small(path: Path, most: int) -> bytes:
     """
     with os.fdopen(open_regular(path), "rb") as file:
         data = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else b""
-        if len(data) > most or not data and os.fstat(file.fileno()).st_size:
+        if len(data) > most or (not data and os.fstat(file.fileno()).st_size):
             raise OSError(errno.EFBIG, f"larger than {most} bytes", str(path))
     return data
 

@@ -99,7 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(options)
     except ConfigError as error:
         print(f"entropo: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        if not error.filename or "out" not in options:
+            raise
+        print(f"entropo {options.command}: {error.filename}: {error.strerror}. Give another --out.", file=sys.stderr)
+    return 2
 
 
 def _without_command(wrong: str | None) -> int:

@@ -77,6 +77,11 @@ def group(kind: type, when: str = "") -> Any:
 
 
 def parse_group(kind: type, node: Any, path: str) -> Any:
+    """The dataclass ``kind`` from a mapping; ``path`` is how errors call it.
+
+    Raises:
+        ConfigError: an unknown key, or a value that is not allowed.
+    """
     if not isinstance(node, Mapping):
         raise ConfigError(f"{path}={shown(node)}: expected a group with the keys {_names(kind)}.")
     known = {f.name: f for f in fields(kind)}

@@ -71,10 +71,9 @@ def test_a_new_file_has_the_mode_of_the_umask_and_a_replaced_one_its_own(tmp_pat
 
 def test_an_error_in_the_block_changes_nothing(tmp_path):
     put(tmp_path / "state.json", b"old")
-    with pytest.raises(KeyboardInterrupt):
-        with replacing(tmp_path / "state.json") as file:
-            file.write(b"half")
-            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "state.json") as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
     assert (tmp_path / "state.json").read_bytes() == b"old" and os.listdir(tmp_path) == ["state.json"]
 
 

@@ -10,7 +10,8 @@ from entropo_plugin import cli
 from entropo_plugin.recipe_files import composition
 
 QUICK = [
-    [], ["--version"], ["--help"], ["recipes"], ["recipes", "repo_r"], ["repots"],
+    [], ["--version"], ["--help"], ["recipes"], ["recipes", "repo_r"], ["repots"], ["tasks"],
+    ["launch", "--", "nosuch"],
     *([command, "--help"] for command in cli.COMMANDS),
 ]  # fmt: skip
 
@@ -20,7 +21,7 @@ def test_no_command_imports_torch_or_verl_before_it_works(words):
     code = (
         "import sys\nfrom entropo_plugin import cli\n"
         f"try: cli.main({words})\nexcept SystemExit: pass\n"
-        "print(sorted({'torch', 'verl', 'ray', 'hydra', 'matplotlib', 'pandas'} & set(sys.modules)))"
+        "print(sorted({'torch', 'verl', 'ray', 'hydra', 'matplotlib', 'pandas', 'reasoning_gym'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -40,6 +41,27 @@ def test_a_wrong_command_names_the_nearest(capsys):
     assert "tasks: unknown arguments: --nosuch" in capsys.readouterr().err
 
 
+def test_a_program_that_is_not_there_is_one_sentence(capsys):
+    assert cli.main(["launch", "--", "nosuch"]) == 127
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("entropo launch: nosuch cannot be run: No such file or directory.")
+
+
+@pytest.mark.parametrize(("command", "place"), [(["tasks", "gcd", "--size", "1"], ""), (["demo"], "/task")])
+def test_an_out_that_cannot_be_made_is_one_sentence(command, place, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main([*command, "--out", str(tmp_path / "file")]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"entropo {command[0]}: {tmp_path}/file{place}: ") and said.endswith(" Give another --out.")
+
+
+@pytest.mark.parametrize("size", ["0", "-3", "1.5", "x"])
+def test_a_size_is_a_positive_number(size, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["tasks", "gcd", "--size", size])
+    assert f"argument --size: {size}: expected a positive number of prompts" in capsys.readouterr().err
+
+
 def test_every_name_of_the_list_can_be_shown(capsys):
     assert cli.main(["recipes"]) == 0
     listed = capsys.readouterr().out
@@ -53,13 +75,14 @@ def test_every_name_of_the_list_can_be_shown(capsys):
 
 
 @pytest.mark.parametrize(
-    ("names", "answer"),
+    ("choices", "answer"),
     [
-        (["adapo"], ""),
-        (["adapo", "adapo"], ""),
-        (["adapo", "repo_r"], "name one choice, the composition of both: +entropo=repo_r_adapo"),
-        (["kl_cov", "adapo"], "name one choice, the composition of both: +entropo=adapo_kl_cov"),
+        ("", ""),
+        ("+entropo=nosuch +entropo=adapo", ""),
+        ("+entropo=adapo +entropo=repo_r", "name both in one choice: +entropo=repo_r_adapo"),
+        ("+entropo=kl_cov +entropo=adapo", "name both in one choice: +entropo=adapo_kl_cov"),
+        ("+entropo=repo_r +entropo=entropy_bonus", "name both in one choice: +entropo=[repo_r,entropy_bonus]"),
     ],
 )
-def test_the_composition_of_two_choices(names, answer):
-    assert composition(names) == answer
+def test_the_composition_of_two_choices(choices, answer):
+    assert composition(choices.split()) == answer

@@ -297,8 +297,8 @@ def test_a_schedule_is_said_by_its_ends():
     assert words.endswith("ratio 0.002; beta from 1 to 0.1, cosine over 1000 steps")
 
 
-# The only places that know a method's name.
-METHODS = ("methods", "objectives", "demo", "recipes")
+# The only places that know a method's name; __init__.py offers functions, of which some are called as their method.
+METHODS = ("methods", "objectives", "demo", "recipes", "__init__.py")
 NAMES = {name for method in registry.known().values() for name in (method.name, method.loss_mode) if name}
 PACKAGE = Path(entropo_plugin.__file__).parent
 # a loss of verl's own that has a method's name

@@ -76,7 +76,7 @@ class ProportionalIntegral:
         error = math.log(max(target, SMALLEST) / max(entropy, SMALLEST))
         floor = -high if self.signed else low
         wanted = self._output(error, self.total + error, high)
-        if not (wanted > high and error > 0 or wanted < floor and error < 0):
+        if not ((wanted > high and error > 0) or (wanted < floor and error < 0)):
             self.total += error
         return _clip(wanted, floor, high)
 

@@ -51,6 +51,7 @@ class Outcome:
 
 
 def mean(values: list) -> float:
+    """Arithmetic mean of at least one number."""
     return sum(values) / len(values)
 
 

@@ -37,6 +37,7 @@ DEFAULT = ["repo_r", "repo_neutral"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``entropo demo``."""
     parser.add_argument("--steps", type=int, default=36, help="training steps of each run (default 36)")
     parser.add_argument(
         "--objective",

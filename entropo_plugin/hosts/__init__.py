@@ -1,0 +1,1 @@
+"""The bridges to training frameworks, and what they share."""

@@ -53,7 +53,7 @@ class Family:
         return [process for process in self._known if not _ended(process)]
 
     def _ours(self, process: psutil.Process, parent: int) -> bool:
-        return _mark(process) == self.run_id or parent == os.getpid() and self._adopted(process)
+        return _mark(process) == self.run_id or (parent == os.getpid() and self._adopted(process))
 
     def _adopted(self, process: psutil.Process) -> bool:
         """Whether a child of this process is an orphan of the other one, which has a session of its own."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from entropo_plugin import metric_names as names
 from entropo_plugin.monitor.running_regression import LARGEST, RunningLine
 from entropo_plugin.monitor.tokens import LOWEST, StepTokens
+from entropo_plugin.shapes import same_shape
 
 # arXiv 2505.22617: the tokens of this top share have a thousand times the mean covariance, 3.112 against .003.
 TOP_PER_THOUSAND = 2
@@ -24,6 +25,7 @@ LEAST_F = 10.0
 FIELDS = ("old_log_probs", "entropy", "advantages")
 
 
+@same_shape("logp", "entropy", "advantage", "kept")
 def token_change(
     logp: Tensor, entropy: Tensor, advantage: Tensor, expected: Tensor | float = 0.0, kept: Tensor | None = None
 ) -> Tensor:
@@ -43,6 +45,7 @@ def token_change(
     return -pull if kept is None else -pull * kept
 
 
+@same_shape("advantage", "ratio")
 def clip_kept(advantage: Tensor, ratio: Tensor, low: float, high: float) -> Tensor:
     """PPO's mask M: False where the clip cuts the gradient, ``A > 0, r > 1 + high`` or ``A < 0, r < 1 - low``."""
     cut = ((advantage > 0) & (ratio > 1 + high)) | ((advantage < 0) & (ratio < 1 - low))
@@ -50,7 +53,7 @@ def clip_kept(advantage: Tensor, ratio: Tensor, low: float, high: float) -> Tens
 
 
 def dynamics_metrics(tokens: StepTokens) -> dict[str, float]:
-    """What the step is about to do to entropy, and which tokens do it: ``entropo/dynamics/`` and
+    """What the step is about to do to entropy, and which tokens do it, under ``entropo/dynamics/``.
 
     - ``predicted``: ``-mean(p A L)``
     - ``predicted_natural``: ``-mean(A L)``, for a natural-gradient step (arXiv 2505.22617, theorem 2)

@@ -118,8 +118,9 @@ class RewardLaw:
         return fit_law(self.points, self.controlled)
 
     def metrics(self) -> dict[str, float]:
-        """``entropo/law/`` ``points``, ``a``, ``b``, ``r_squared``, ``ceiling``, ``ceiling_low``, ``ceiling_high``
-        and ``trusted`` (1 or 0); empty before the first pair, and what is not yet defined is left out.
+        """The fit under ``entropo/law/``; empty before the first pair, and what is not yet defined is left out.
+
+        ``points``, ``a``, ``b``, ``r_squared``, ``ceiling``, ``ceiling_low``, ``ceiling_high``, ``trusted`` (1 or 0).
         """
         if not self.points:
             return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -38,7 +39,7 @@ def residual_doubts(points: Points, line: RunningLine, slope: float, half: float
 
 def memory(rest: list[float]) -> float:
     """Correlation of neighbouring residuals, ``(r_1 + 1/n) sqrt(n)``: about standard normal for independent ones."""
-    shared = sum(first * second for first, second in zip(rest, rest[1:], strict=False))
+    shared = sum(first * second for first, second in itertools.pairwise(rest))
     n = len(rest)
     return (shared / sum(value * value for value in rest) + 1 / n) * math.sqrt(n)
 

@@ -48,9 +48,9 @@ def step_metrics(tokens: StepTokens, threshold: float = 0.5, sampled: Sampled | 
 
 
 def token_metrics(tokens: StepTokens) -> dict[str, float]:
-    """``entropo/tokens/`` ``count``, ``nonfinite_share``: those with a NaN or an infinity in any field, and
-    ``truncated_share`` of the responses.
+    """``entropo/tokens/`` ``count``, ``nonfinite_share`` and ``truncated_share``, the last of the responses.
 
+    Not finite is a token with a NaN or an infinity in any field.
     Each other metric leaves out the tokens at which one of its own fields is not finite.
     """
     fields = ("old_log_probs", "entropy", "rollout_log_probs", "advantages")

@@ -29,7 +29,9 @@ from entropo_plugin.objectives.repo import (
 )
 from entropo_plugin.objectives.selection import (
     ResponseKeys,
+    clip_cov_mask,
     covariance,
+    kl_cov_mask,
     positive_ceiling,
     quantile_band,
     select_band,
@@ -40,16 +42,17 @@ from entropo_plugin.objectives.selection import (
 from entropo_plugin.objectives.unlikely_positive import unlikely_positive
 
 __all__ = [
-    "ResponseKeys",
     "AGGREGATION_MODES",
     "PENALTIES",
     "EntropyPull",
     "MatchedStep",
     "NeutralStep",
     "PullMemory",
+    "ResponseKeys",
     "adapo",
     "ce_gppo",
     "clip_cov",
+    "clip_cov_mask",
     "clip_sides",
     "count_nonfinite",
     "covariance",
@@ -60,6 +63,7 @@ __all__ = [
     "group_std",
     "high_from_offset",
     "kl_cov",
+    "kl_cov_mask",
     "kl_penalty",
     "leave_one_out",
     "log_ratio",

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from entropo_plugin.objectives.ratio import log_ratio, ratio_and_advantage, weighed
+from entropo_plugin.shapes import same_shape
 
 
+@same_shape("logp", "old_logp", "advantage", "mask", "weight")
 def adapo(
     logp: Tensor,
     old_logp: Tensor,
@@ -57,6 +59,7 @@ def high_from_offset(low: float, offset: float) -> float:
     return 1 / (1 - low) + offset - 1
 
 
+@same_shape("logp", "old_logp", "advantage", "mask")
 def clip_sides(
     logp: Tensor,
     old_logp: Tensor,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from entropo_plugin.shapes import same_shape
 
+
+@same_shape("scores", "group")
 def leave_one_out(scores: Tensor, group: Tensor) -> Tensor:
     """Score less the mean of the other responses to the same prompt: ``A_i = R_i - mean_{j != i} R_j``.
 
@@ -24,6 +27,7 @@ def leave_one_out(scores: Tensor, group: Tensor) -> Tensor:
     return centred / (count - 1).clamp(min=1)
 
 
+@same_shape("scores", "group")
 def group_advantage(scores: Tensor, group: Tensor, std: bool = False, eps: float = 1e-6) -> Tensor:
     """Score less its group's mean, optionally over the group's standard deviation (GRPO, arXiv 2402.03300).
 

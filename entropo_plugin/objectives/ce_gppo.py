@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from entropo_plugin.objectives.ratio import ratio_and_advantage, weighed
+from entropo_plugin.shapes import same_shape
 
 
+@same_shape("logp", "old_logp", "advantage", "mask", "weight")
 def ce_gppo(
     logp: Tensor,
     old_logp: Tensor,

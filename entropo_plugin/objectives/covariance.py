@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from entropo_plugin.objectives.ratio import log_ratio, ratio_and_advantage, response_only, weighed
+from entropo_plugin.shapes import same_shape
 
 
+@same_shape("logp", "old_logp", "advantage", "mask", "selected", "weight")
 def clip_cov(
     logp: Tensor,
     old_logp: Tensor,
@@ -41,6 +43,7 @@ def clip_cov(
     return torch.where(selected, torch.zeros_like(loss), loss)
 
 
+@same_shape("logp", "old_logp", "advantage", "mask", "selected", "weight")
 def kl_cov(
     logp: Tensor,
     old_logp: Tensor,
@@ -74,10 +77,17 @@ def kl_cov(
     return (loss + extra) * scale if weigh_penalty else loss * scale + extra
 
 
+@same_shape("logp", "old_logp", "mask", "selected")
 def kl_penalty(
     logp: Tensor, old_logp: Tensor, mask: Tensor, selected: Tensor, beta: float = 1.0, kind: str = "abs"
 ) -> Tensor:
-    """``beta * penalty(log p - log p_old)`` on the selected tokens and 0 elsewhere, ``(batch, response)``."""
+    """``beta * penalty(log p - log p_old)`` on the selected tokens and 0 elsewhere, ``(batch, response)``.
+
+    Raises:
+        ValueError: ``kind`` is none of :data:`PENALTIES`.
+    """
+    if kind not in PENALTIES:
+        raise ValueError(f"kind={kind!r}: expected one of {', '.join(PENALTIES)}.")
     penalty = beta * PENALTIES[kind](log_ratio(logp, old_logp, mask))
     return torch.where(selected & mask.bool(), penalty, torch.zeros_like(penalty))
 
@@ -91,6 +101,7 @@ def _k3(change: Tensor) -> Tensor:
 PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"abs": torch.abs, "k2": lambda change: change**2 / 2, "k3": _k3}
 
 
+@same_shape("logp", "advantage", "mask")
 def micro_top(logp: Tensor, advantage: Tensor, mask: Tensor, ratio: float) -> Tensor:
     """verl 0.9.1's choice for ``kl_cov`` in one micro-batch, for comparison only.
 
@@ -111,6 +122,7 @@ def micro_top(logp: Tensor, advantage: Tensor, mask: Tensor, ratio: float) -> Te
     return chosen
 
 
+@same_shape("logp", "old_logp", "advantage", "mask")
 def micro_band(
     logp: Tensor,
     old_logp: Tensor,

@@ -7,7 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from entropo_plugin.shapes import same_shape
 
+
+@same_shape("rewards", "group")
 def group_quantile(rewards: Tensor, group: Tensor, share: float) -> Tensor:
     """The smallest reward that at least ``share`` of the group's rewards do not exceed (the inverse of their CDF).
 
@@ -28,6 +31,7 @@ def group_quantile(rewards: Tensor, group: Tensor, share: float) -> Tensor:
     return level
 
 
+@same_shape("rewards", "group")
 def group_std(rewards: Tensor, group: Tensor) -> Tensor:
     """``(responses,)`` standard deviation of each response's group, divided by its size (ddof 0)."""
     spread = torch.zeros_like(rewards)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from entropo_plugin.objectives.exact import row_blocks
 from entropo_plugin.objectives.repo import LOWEST, stand_in
+from entropo_plugin.shapes import same_shape
 
 # verl's loss_agg_mode values that give every response token one weight, up to a factor that cancels in the laws
 EVEN_MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-sum-norm")
@@ -45,12 +46,16 @@ class PullMemory:
 
 
 class NeutralStep(NamedTuple):
+    """What :func:`neutral_step` answers."""
+
     beta: float
     at_bound: bool
     memory: PullMemory
 
 
 class MatchedStep(NamedTuple):
+    """What :func:`matched_zeta` answers."""
+
     zeta: float
     at_bound: bool
     no_authority: bool
@@ -82,6 +87,7 @@ def token_weights(mask: Tensor, mode: str) -> Tensor:
     return kept / torch.where(total > 0, total, torch.ones_like(total))
 
 
+@same_shape("logp", "entropy", "advantage", "mask", "weight")
 def entropy_pull(
     logp: Tensor, entropy: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None = None, floor: float = -20.0
 ) -> EntropyPull:

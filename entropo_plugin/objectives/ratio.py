@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from entropo_plugin.shapes import same_shape
+
 # verl's own bound: exp(20) is finite in every float type that training uses but fp16.
 LOG_RATIO_BOUND = 20.0
 
 
+@same_shape("logp", "old_logp", "mask")
 def log_ratio(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:
     """``d = log p - log p_old``, clamped to +-20 and 0 in the padding, whatever the padding holds.
 
@@ -26,6 +29,7 @@ def log_ratio(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:
     return torch.clamp(current - old, min=-LOG_RATIO_BOUND, max=LOG_RATIO_BOUND)
 
 
+@same_shape("values", "mask")
 def response_only(values: Tensor, mask: Tensor) -> Tensor:
     """``values`` with 0 in the padding; a NaN there would survive a product with the mask."""
     return torch.where(mask.bool(), values, torch.zeros_like(values))

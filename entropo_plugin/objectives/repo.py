@@ -8,10 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from entropo_plugin.shapes import same_shape
+
 # a log-prob whose probability is 0 in fp64 as well: stands for -inf, which times 0 is no number
 LOWEST = -1e4
 
 
+@same_shape("logp", "entropy")
 def stand_in(logp: Tensor, entropy: Tensor | None = None, floor: float = -20.0) -> Tensor:
     """What stands for ``L = log p - E log p``: the floored raw log-prob, or, with entropy, the exact ``log p + H``.
 
@@ -26,6 +29,7 @@ def stand_in(logp: Tensor, entropy: Tensor | None = None, floor: float = -20.0) 
     return raw if entropy is None else raw + entropy.detach()
 
 
+@same_shape("advantage", "level")
 def repo_r(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
     """REPO-R: ``beta = zeta * |A|``, clamped so that no advantage changes its sign (arXiv 2603.11682 as read in SkyRL).
 
@@ -44,6 +48,7 @@ def repo_r(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
     return torch.where(advantage > 0, raised, torch.where(advantage < 0, lowered, advantage))
 
 
+@same_shape("advantage", "logp", "entropy", "mask")
 def step_cost(advantage: Tensor, logp: Tensor, entropy: Tensor, mask: Tensor) -> Tensor:
     """Predicted first-order entropy loss of the step per unit of learning rate: ``mean(p * A * L)`` over the mask.
 
@@ -63,6 +68,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(kept, values, torch.zeros_like(values)).sum() / kept.sum().clamp(min=1)
 
 
+@same_shape("advantage", "level")
 def repo_neutral(advantage: Tensor, level: Tensor, beta: Tensor | float) -> Tensor:
     """``A - beta * L`` with the batch's own beta (ours; REPO's general form, arXiv 2603.11682).
 
@@ -74,6 +80,7 @@ def repo_neutral(advantage: Tensor, level: Tensor, beta: Tensor | float) -> Tens
     return advantage - (beta if isinstance(beta, float) else beta.to(advantage.dtype)) * level
 
 
+@same_shape("advantage", "level")
 def repo_matched(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
     """REPO-R without its clamps and with the exact L: ``A - zeta |A| L``, what :func:`matched_zeta` steers (ours).
 
@@ -96,6 +103,7 @@ def repo_d_beta(pull: float, zeta: float) -> float:
     return zeta * abs(pull)
 
 
+@same_shape("advantage", "logp", "ref_logp", "mask")
 def repo_anchored(
     advantage: Tensor, logp: Tensor, ref_logp: Tensor, b: float, mask: Tensor, centre: bool = False
 ) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from entropo_plugin.objectives.exact import exact_mean, ranked, row_blocks
+from entropo_plugin.shapes import same_shape
 
 GOLDEN = 0x9E3779B97F4A7C15
 STRIDE = GOLDEN - (1 << 64)
@@ -22,6 +23,7 @@ STRIDE = GOLDEN - (1 << 64)
 QUANTILES = (50, 98, 99.8, 99.98)
 
 
+@same_shape("logp", "advantage", "mask")
 def covariance(logp: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
     """``Cov_i = (log p_i - mean log p) * (A_i - mean A)`` over the response tokens (arXiv 2505.22617, eq. 10).
 
@@ -101,6 +103,7 @@ def _shift(state: Tensor, bits: int) -> Tensor:
     return (state >> bits) & ((1 << (64 - bits)) - 1)
 
 
+@same_shape("cov", "mask", "keys")
 def select_top(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor | ResponseKeys) -> Tensor:
     """KL-Cov's tokens: the ``floor(ratio * N)`` of highest covariance (arXiv 2505.22617, eq. 13).
 
@@ -125,6 +128,7 @@ def select_top(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor | ResponseK
     return above | _smallest(keys, level, wanted - int(above.sum()))
 
 
+@same_shape("cov", "mask", "keys")
 def select_band(
     cov: Tensor, mask: Tensor, ratio: float, keys: Tensor | ResponseKeys, low: float, high: float
 ) -> Tensor:
@@ -164,6 +168,50 @@ def _smallest_of(keys: Tensor | ResponseKeys, place: Tensor, start: int, wanted:
     return hashed[order], place[order]
 
 
+def kl_cov_mask(logp: Tensor, advantage: Tensor, mask: Tensor, ratio: float = 2e-3, seed: int = 0) -> Tensor:
+    """KL-Cov's tokens in one call: :func:`select_top` of the :func:`covariance`, with the paper's ratio.
+
+    Args:
+        logp, advantage, mask: as for :func:`covariance`.
+        ratio: share of the response tokens; ``floor(ratio * N)`` may be 0.
+        seed: orders tokens of equal covariance.
+
+    Returns:
+        ``(batch, response)`` boolean.
+    """
+    cov = covariance(logp, advantage, mask)
+    return select_top(cov, mask, ratio, _row_keys(cov, seed))
+
+
+def clip_cov_mask(
+    logp: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    ratio: float = 2e-4,
+    low: float = 1.0,
+    high: float = 5.0,
+    seed: int = 0,
+) -> Tensor:
+    """Clip-Cov's tokens in one call: :func:`select_band` of the :func:`covariance`, with the paper's ratio and band.
+
+    Args:
+        logp, advantage, mask: as for :func:`covariance`.
+        ratio: share of the response tokens; ``floor(ratio * N)`` may be 0.
+        low, high: bounds of the covariance, absolute or from :func:`quantile_band`.
+        seed: of the choice within the band.
+
+    Returns:
+        ``(batch, response)`` boolean.
+    """
+    cov = covariance(logp, advantage, mask)
+    return select_band(cov, mask, ratio, _row_keys(cov, seed), low, high)
+
+
+def _row_keys(cov: Tensor, seed: int) -> ResponseKeys:
+    """Keys of responses that are named by their rows."""
+    return ResponseKeys([str(row) for row in range(len(cov))], seed, 0)
+
+
 def quantile_band(cov: Tensor, low: float, high: float) -> tuple[float, float]:
     """The covariances at two quantiles of the batch, by nearest rank: bounds that fit any scale of advantage (ours).
 
@@ -181,6 +229,7 @@ def _rank(count: int, share: float) -> int:
     return min(count - 1, max(0, math.ceil(_as_written(share) * count) - 1))
 
 
+@same_shape("cov", "advantage", "selected")
 def selection_metrics(cov: Tensor, advantage: Tensor, selected: Tensor) -> dict[str, float]:
     """What was chosen, over the response tokens with a covariance.
 
@@ -202,6 +251,7 @@ def selection_metrics(cov: Tensor, advantage: Tensor, selected: Tensor) -> dict[
     return summary | ({"selected_weight": float(cov[selected].abs().sum()) / whole} if whole > 0 else {})
 
 
+@same_shape("logp", "advantage", "mask")
 def positive_ceiling(logp: Tensor, advantage: Tensor, mask: Tensor) -> float:
     """Highest covariance a token of the largest advantage can have: ``(max A - mean A) * mean(-log p)`` (ours).
 

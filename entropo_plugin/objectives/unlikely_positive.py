@@ -7,8 +7,10 @@ from torch import Tensor
 
 from entropo_plugin.objectives.adapo import adapo
 from entropo_plugin.objectives.ratio import response_only, weighed
+from entropo_plugin.shapes import same_shape
 
 
+@same_shape("logp", "old_logp", "advantage", "mask", "weight")
 def unlikely_positive(
     logp: Tensor,
     old_logp: Tensor,

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="file log (.jsonl), TensorBoard folder, or a folder with runs below it"
     )
-    parser.add_argument("--out", metavar="FILE.html", help=f"the report to write (default {OUT})")
+    parser.add_argument("--out", metavar="FILE.html", help=f"the report to write, or a folder for it (default {OUT})")
     parser.add_argument(
         "--png", metavar="DIR", help="also write the main pictures as PNG files (needs the extra: report)"
     )
@@ -112,7 +112,9 @@ def _draw(options: argparse.Namespace, runs: list[Run], refresh: float | None) -
 
 
 def _out(options: argparse.Namespace) -> Path:
-    return Path(options.out or OUT)
+    """The file to write; a folder that exists, or a name with a slash at its end, takes the usual name in it."""
+    named = Path(options.out or OUT)
+    return named / OUT if named.is_dir() or str(options.out).endswith("/") else named
 
 
 def say_error(who: str, error: Exception) -> None:

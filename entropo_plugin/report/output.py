@@ -49,8 +49,11 @@ def _is_the_systems(folder: str) -> bool:
 
 def write_whole(path: Path, content: str) -> None:
     """Replace a file in one move, so that whoever reads it sees the old page or the new one and never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    except OSError as error:
+        raise ReportError(f"{path} cannot be written: {error.strerror}. Give another --out.") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
             file.write(content)

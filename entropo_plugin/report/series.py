@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +97,7 @@ def thin(data: Series, most: int) -> Series:
         return data
     edges = np.linspace(0, n, max(1, (most - 2) // 2) + 1).astype(int)
     kept = {0, n - 1}
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         part = data.values[low:high]
         kept |= {int(low + part.argmin()), int(low + part.argmax())}
     index = np.array(sorted(kept))

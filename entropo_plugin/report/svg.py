@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from entropo_plugin.report.figure import Band, Curve, Panel
@@ -117,9 +118,7 @@ def _across(at: Frame) -> list[float]:
 
 
 def _labelled(values: list[float]) -> list[tuple[float, str]]:
-    step = (
-        min((b - a for a, b in zip(values, values[1:], strict=False)), default=abs(values[0]) if values else 1.0) or 1.0
-    )
+    step = min((b - a for a, b in itertools.pairwise(values)), default=abs(values[0]) if values else 1.0) or 1.0
     return [(value, tick_text(value, step)) for value in values]
 
 

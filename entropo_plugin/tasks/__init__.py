@@ -1,0 +1,1 @@
+"""Data and reward functions for verl."""

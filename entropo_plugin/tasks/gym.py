@@ -18,15 +18,24 @@ from entropo_plugin.fields import ConfigError
 ASK = "\nThink first if you like, then give the final answer alone between <answer> and </answer>."
 # composite is a mixture of others; the other two compare with tuples, which JSON turns into lists
 UNFIT = {"composite", "arc_agi", "rearc"}
+NAME = re.compile(r'^(?:DATASET_NAME = |register_dataset\()"(\w+)"', re.M)
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.S)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``entropo tasks``."""
     parser.add_argument("names", nargs="*", metavar="TASK", help="tasks to mix in equal parts; none: list them")
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder of train.parquet and test.parquet")
-    parser.add_argument("--size", type=int, default=4096, help="training prompts (default 4096)")
-    parser.add_argument("--test", type=int, default=256, help="test prompts, drawn from another seed (default 256)")
+    parser.add_argument("--size", type=prompts, default=4096, help="training prompts (default 4096)")
+    parser.add_argument("--test", type=prompts, default=256, help="test prompts, drawn from another seed (default 256)")
     parser.add_argument("--seed", type=int, default=0)
+
+
+def prompts(value: str) -> int:
+    """A positive number of prompts."""
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value}: expected a positive number of prompts")
+    return int(value)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -48,14 +57,16 @@ def run(options: argparse.Namespace) -> int:
 def names() -> list[str]:
     """Every task of the installed reasoning-gym that can be scored from a file.
 
+    They are read from its sources: to import all of its generators takes most of a second.
+
     Raises:
         ConfigError: it is not installed.
     """
-    if find_spec("reasoning_gym") is None:
+    package = find_spec("reasoning_gym")
+    if package is None or package.origin is None:
         raise ConfigError("entropo tasks needs reasoning_gym. Run: pip install 'entropo-plugin[tasks]'")
-    from reasoning_gym.factory import DATASETS
-
-    return sorted(set(DATASETS) - UNFIT)
+    sources = Path(package.origin).parent.rglob("*.py")
+    return sorted({name for path in sources for name in NAME.findall(path.read_text("utf-8"))} - UNFIT)
 
 
 def write(path: Path, tasks: list[str], size: int, seed: int) -> None:

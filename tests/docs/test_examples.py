@@ -68,7 +68,7 @@ def test_its_strength_follows_the_entropy(mine):
     assert coefficients(run.methods)["strength"].label == "damping of likely tokens"
 
 
-ALONE = ("__init__.py", "fields.py", "metric_names.py", "objectives", "control", "monitor")
+ALONE = ("__init__.py", "fields.py", "metric_names.py", "shapes.py", "objectives", "control", "monitor")
 
 
 def test_three_folders_and_three_files_run_without_any_host(tmp_path):

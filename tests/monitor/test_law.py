@@ -83,7 +83,7 @@ def test_metrics_and_state():
 
 
 @pytest.mark.parametrize(
-    "freedom, t",
+    ("freedom", "t"),
     [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (10, 2.22814), (31, 2.03951), (1000, 1.96234)],
 )
 def test_student_t_against_the_printed_tables(freedom, t):

@@ -64,7 +64,7 @@ def test_1_gradient_of_entropy(seed):
 
 @SEEDS
 def test_2_policy_gradient(seed):
-    z, p, level, gain = world(seed)
+    z, p, _level, gain = world(seed)
     centred = gain - mean(p, gain)
     torch.testing.assert_close(ascent(z, p, gain), p * centred, rtol=0, atol=1e-14)
     close(slope(z, p * centred), -cov(p, p.log(), p * centred))
@@ -127,7 +127,7 @@ def test_7_a_ratio_within_the_clip_bounds_entropy(seed):
 
 @SEEDS
 def test_8_one_raised_logit(seed):
-    z, p, level, _ = world(seed)
+    z, p, _level, _ = world(seed)
     for i, unit in enumerate(torch.eye(len(z)).double()):
         score = p[i] * (entropy(z) + p[i].log())
         close(slope(z, unit), -score)
@@ -148,7 +148,7 @@ def test_the_sampled_neutral_beta_nears_the_exact_one():
 def test_centred_repo_raises_entropy_in_every_policy():
     raised = []
     for seed in range(300):
-        z, p, level, gain = world(seed, actions=6)
+        z, p, _level, gain = world(seed, actions=6)
         gain = gain - mean(p, gain)
         exact = stand_in(z.log_softmax(-1), entropy(z).expand_as(z))
         raised.append(slope(z, ascent(z, p, gain - 0.05 * gain.abs() * exact)) > slope(z, ascent(z, p, gain)))

@@ -91,7 +91,7 @@ def test_a_resumed_run_that_validates_first_is_a_new_attempt(log):
     with path.open("a") as file:
         file.write('{"step": 10, "data": {"val-core/m/acc/mean@8": 0.5}}\n')
         file.writelines(json.dumps({"step": t, "data": {ENTROPY: 2.0}}) + "\n" for t in (11, 12))
-    assert values(one(path)) == {t: 1.0 for t in range(1, 11)} | {11: 2.0, 12: 2.0}
+    assert values(one(path)) == dict.fromkeys(range(1, 11), 1.0) | {11: 2.0, 12: 2.0}
 
 
 def test_verls_default_layout_gives_one_run_an_experiment(log):

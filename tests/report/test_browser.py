@@ -11,10 +11,19 @@ from entropo_plugin.report import main
 
 pytestmark = pytest.mark.browser
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --enable-logging=stderr --hide-scrollbars --virtual-time-budget=3000"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--hide-scrollbars",
+    "--virtual-time-budget=3000",
+]
 DARK = "--blink-settings=preferredColorScheme=0"
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 

@@ -52,3 +52,9 @@ def test_the_names_and_what_is_missing(monkeypatch, capsys, tmp_path):
     assert main(["tasks"]) == 2
     assert "pip install 'entropo-plugin[tasks]'" in capsys.readouterr().err
     assert "reasoning_gym" in sys.modules
+
+
+def test_the_list_is_that_of_reasoning_gym():
+    from reasoning_gym.factory import DATASETS
+
+    assert gym.names() == sorted(set(DATASETS) - gym.UNFIT)

@@ -91,7 +91,7 @@ def _marked(folder: Path) -> str | None:
 def _overlooked(folder: Path) -> list[str]:
     """Checkpoints that are there, or should be, and that ``trainer.resume_mode=auto`` passes over."""
     marked, newest = _marked(folder), _newest(folder)
-    if marked and os.path.exists(marked) or not marked and not newest:
+    if (marked and os.path.exists(marked)) or (not marked and not newest):
         return []
     reason = (
         f"names {Path(marked).name}, which is not there"

@@ -57,7 +57,7 @@ def _limits(runs: list[Run]) -> tuple[float, float]:
 
 
 def _panel(run: Run, colour: int, limits: tuple[float, float], half: bool) -> Panel:
-    steps, (q05, q25, q50, q75, q95) = _shown(run)
+    steps, (q05, q25, _q50, q75, q95) = _shown(run)
     bands = [Band(steps, q05, q95, colour), Band(steps, q25, q75, colour, strong=True)]
     median = run.metrics[_name("q50")]
     curves = [curve(f"{run.name}: median", smooth(median) or median, colour)]

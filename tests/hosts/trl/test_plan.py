@@ -52,7 +52,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("entropo, changes, words", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("entropo", "changes", "words"), REFUSED.values(), ids=REFUSED)
 def test_refused_by_name(tmp_path, entropo, changes, words):
     with pytest.raises(ConfigError, match=words):
         config(tmp_path, entropo, **changes)
@@ -64,7 +64,7 @@ def test_what_trl_refuses_is_a_value_error_of_ours(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes, updates",
+    ("changes", "updates"),
     [
         ({}, 1),
         ({"num_iterations": 2}, 2),

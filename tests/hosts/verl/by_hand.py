@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -43,7 +44,7 @@ def tokens(rows, advantages, old, now=None, reference=None):
         gain = gain if isinstance(gain, list) else [gain] * len(fields["responses"])
         tables = [torch.log_softmax(old if each is None else each, -1) for each in (old, now, reference)]
         last = [int(fields["prompts"][-1]), *fields["responses"].tolist()]
-        level = [[float(table[a, b]) for a, b in zip(last, last[1:], strict=False)] for table in tables]
+        level = [[float(table[a, b]) for a, b in itertools.pairwise(last)] for table in tables]
         spread = [-float((tables[1][a].exp() * tables[1][a]).sum()) for a in last]
         found.append(
             [

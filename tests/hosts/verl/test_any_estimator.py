@@ -1,5 +1,7 @@
 """A method on the advantages of the user's own estimator, in numbers: REPO's equation on exactly what verl computes."""
 
+import itertools
+
 import harness
 import pytest
 import torch
@@ -102,7 +104,7 @@ def log_probs(table, training):
     level, found = torch.log_softmax(table, -1), {}
     for key, fields in training.store.rows.items():
         ids = [int(fields["prompts"][-1]), *fields["responses"].tolist()]
-        found[key] = torch.stack([level[a, b] for a, b in zip(ids, ids[1:], strict=False)])
+        found[key] = torch.stack([level[a, b] for a, b in itertools.pairwise(ids)])
     return found
 
 

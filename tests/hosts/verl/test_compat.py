@@ -115,7 +115,7 @@ def test_the_trainer_writes_its_state_once(hooked, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "mode, node, expected", [("sync", {}, False), ("entropo_sync", {}, True), ("sync", {"entropo": {}}, True)]
+    ("mode", "node", "expected"), [("sync", {}, False), ("entropo_sync", {}, True), ("sync", {"entropo": {}}, True)]
 )
 def test_a_run_that_names_verls_own_is_not_ours(mode, node, expected, monkeypatch):
     monkeypatch.setattr("entropo_plugin.hosts.verl.startup.plan.own_names", lambda: {"repo_r"})

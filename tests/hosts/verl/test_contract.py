@@ -96,8 +96,10 @@ def test_signatures(path, names, file):
 
 
 NAMES = {
-    "startup/guard.py": ["verl.experimental.one_step_off_policy.main_ppo.OneStepTaskRunner"]
-    + ["verl.experimental.fully_async_policy.fully_async_main.FullyAsyncTaskRunner"],
+    "startup/guard.py": [
+        "verl.experimental.one_step_off_policy.main_ppo.OneStepTaskRunner",
+        "verl.experimental.fully_async_policy.fully_async_main.FullyAsyncTaskRunner",
+    ],
     "driver/trainer.py": [f"verl.trainer.ppo.v1.{name}" for name in ("PPOTrainerSync", "PPOTrainerColocateAsync")]
     + ["verl.trainer.ppo.v1.PPOTrainerSeparateAsync", f"{BASE}.TRAINER_REGISTRY"],
     "startup/doctor.py": ["verl.trainer.ppo.core_algos.ADV_ESTIMATOR_REGISTRY", "verl.utils.device.get_device_name"],
@@ -105,8 +107,10 @@ NAMES = {
     "worker/loss.py": ["verl.utils.metric.AggregationType.SUM", "verl.utils.metric.Metric.aggregate"],
     "cpu/platform.py": [f"verl.plugin.platform.{name}" for name in ("PlatformBase", "PlatformRegistry.register")]
     + ["verl.plugin.platform.PlatformRegistry.get", "verl.plugin.platform.platform_manager._current_platform"],
-    "cpu/shims.py": ["verl.workers.rollout.replica.RolloutReplicaRegistry._registry"]
-    + ["verl.workers.rollout.base._ROLLOUT_REGISTRY"],
+    "cpu/shims.py": [
+        "verl.workers.rollout.replica.RolloutReplicaRegistry._registry",
+        "verl.workers.rollout.base._ROLLOUT_REGISTRY",
+    ],
     "cpu/hf_rollout.py": [f"verl.workers.rollout.replica.{name}" for name in ("RolloutReplica", "TokenOutput")]
     + ["verl.workers.config.HFModelConfig", "verl.workers.rollout.base.BaseRollout"],
     "driver/batch_cache.py": ["transfer_queue.kv_batch_get", "transfer_queue.kv_batch_put"],

@@ -103,6 +103,22 @@ def test_hydra_finds_us_without_importing_torch():
     assert "EntropoSearchPath" in said and "False" in said
 
 
+def test_hydras_help_lists_each_group_of_recipes_once():
+    said = python(
+        "import os, sys\n"
+        "sys.argv = ['main_ppo', '--help']\n"
+        "os.environ['ENTROPO_CPU'] = '1'\n"
+        "import runpy; runpy.run_module('verl.trainer.main_ppo', run_name='__main__')\n"
+    )
+    listed = [
+        line.partition(":")[0]
+        for line in said.partition("== Config ==")[0].splitlines()
+        if "qwen" in line or "tiny" in line
+    ]
+    assert listed == ["recipes/32b", "recipes/7b", "recipes/8b", "recipes/cpu"]
+    assert "\nentropo: adapo, " in said
+
+
 @pytest.mark.parametrize("policy", ["none", "something_else"])
 def test_verls_own_switch_leaves_us_out(policy):
     said = python("import sys, verl; print('entropo_plugin.plugin' in sys.modules)", VERL_USE_EXTERNAL_PLUGINS=policy)

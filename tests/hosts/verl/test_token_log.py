@@ -111,7 +111,7 @@ class Joined:
 
 
 def test_half_a_character_is_decoded_alone():
-    assert in_context([1, 2, 65], 1, Joined()) == ("\ufffd", "\ufffd", "\ufffd")[:2] + ("A",)
+    assert in_context([1, 2, 65], 1, Joined()) == ("\ufffd", "\ufffd", "A")
 
 
 def test_context_is_bounded():

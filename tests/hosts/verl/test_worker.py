@@ -257,7 +257,7 @@ def test_our_losses_refuse_to_run_under_another_trainer():
 def shares(run, data, output, name="vanilla"):
     """Clip shares of a loss on log-probs that lie ``output`` above pi_old's, per response."""
     loss, data = told(run, data, CHOSEN)
-    old = [row for row in data["old_log_probs"].unbind()]
+    old = list(data["old_log_probs"].unbind())
     moved = [row + shift for row, shift in zip(old, output, strict=True)]
     # the model's output has the prompt too, and lies one place to the left
     whole = [torch.cat([torch.zeros(p - 1), row, torch.zeros(1)]) for p, row in zip(PROMPTS, moved, strict=True)]

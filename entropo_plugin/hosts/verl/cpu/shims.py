@@ -63,7 +63,7 @@ def _offload_policy() -> None:
 
 
 def _process_group(module: ModuleType) -> None:
-    """ "cpu:gloo,cpu:gloo" (utils/distributed.py:89) is refused by torch: one backend per device type."""
+    """Torch refuses "cpu:gloo,cpu:gloo" (utils/distributed.py:89): one backend per device type."""
     original = module.initialize_global_process_group_ray
 
     @functools.wraps(original)

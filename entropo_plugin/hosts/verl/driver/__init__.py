@@ -1,0 +1,1 @@
+"""The trainer's overrides and the estimators, on the driver."""

@@ -216,7 +216,7 @@ def is_ours(path: Path) -> bool:
         for line in whole_lines(path):
             if not line.endswith(b"\n") and len(line) < LONGEST:
                 return not first or line.startswith(BEGIN[: len(line)])
-            if step_of(line) is None or first and not all(key in line for key in KEYS):
+            if step_of(line) is None or (first and not all(key in line for key in KEYS)):
                 return False
             first = False
     except FileNotFoundError:

@@ -31,6 +31,7 @@ class Finding:
 
 
 def guarded(name: str, check: Check) -> Iterator[Finding]:
+    """What a check finds; an exception in it is a finding too."""
     try:
         yield from check()
     except Exception as error:

@@ -128,7 +128,6 @@ def prepare(config: Any) -> Any:
 
 def preview_resume(config: Any, chosen: Any) -> None:
     """Refuse a saved state that does not fit while nothing runs yet, where the driver can see the checkpoint."""
-
     from entropo_plugin.hosts.verl.checkpoint import NAME, restore, resumed_folder
     from entropo_plugin.run import Run
 

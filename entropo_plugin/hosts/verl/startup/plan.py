@@ -35,6 +35,7 @@ def get(config: Any, path: str, default: Any = None) -> Any:
 
 
 def mode(config: Any) -> str:
+    """The trainer mode that the configuration names."""
     chosen = get(config, "trainer.v1.trainer_mode", "sync")
     return chosen if isinstance(chosen, str) else shown(chosen)
 

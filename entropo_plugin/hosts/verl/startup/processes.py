@@ -59,6 +59,7 @@ def _reason(known: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def ray_worker() -> Iterator[Finding]:
+    """Whether a Ray worker finds verl and us, as the driver does."""
     import ray
 
     mine = not ray.is_initialized()

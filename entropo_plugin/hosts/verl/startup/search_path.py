@@ -7,14 +7,47 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigNode, ConfigStore
+from hydra.core.object_type import ObjectType
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from entropo_plugin.recipe_files import composition, folder
+from entropo_plugin.recipe_files import GROUPS, WHOLE, composition, folder
 
 GROUP, NAME = "entropo_settings", "defaults.yaml"
+LISTED = {"": [*GROUPS, "recipes"], "recipes": [*WHOLE]}
+
+
+class RecipeSource(FileConfigSource):
+    """The folder of our recipes, in which each whole recipe ``7b/NAME`` is a choice of the group ``recipes`` too.
+
+    Hydra's grammar lets no group's name begin with a digit, so the command line says ``+recipes=7b/NAME``. A recipe
+    that builds on another names it ``/7b/NAME``. Listed is what a command line takes.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        return "entropo"
+
+    def load_config(self, config_path: str) -> Any:
+        return super().load_config(_in_folder(config_path))
+
+    def is_group(self, config_path: str) -> bool:
+        return super().is_group(_in_folder(config_path))
+
+    def is_config(self, config_path: str) -> bool:
+        return super().is_config(_in_folder(config_path))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if config_path in LISTED:
+            return [] if results_filter == ObjectType.CONFIG else LISTED[config_path]
+        return super().list(_in_folder(config_path), results_filter)
+
+
+def _in_folder(config_path: str) -> str:
+    return config_path.removeprefix("recipes").removeprefix("/")
 
 
 class EntropoSearchPath(SearchPathPlugin):
@@ -22,10 +55,7 @@ class EntropoSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         _refuse_two_choices(sys.argv)
-        search_path.append(provider="entropo", path=f"file://{folder()}")
-        # The parent too: ``+recipes=7b/NAME`` is a choice of the group ``recipes``, because Hydra's grammar for the
-        # command line lets no group's name begin with a digit.
-        search_path.append(provider="entropo", path=f"file://{folder().parent}")
+        search_path.append(provider="entropo", path=f"{RecipeSource.scheme()}://{folder()}")
         node: Any = Defaults()
         stored = ConfigStore.instance().repo.setdefault(GROUP, {})
         stored[NAME] = ConfigNode(name=NAME, node=node, group=GROUP, package=None, provider="entropo")

@@ -1,0 +1,1 @@
+"""What runs in every worker: the loss, and the policy losses that it may call."""

@@ -58,7 +58,7 @@ class Root:
     )
     resume: str = key(
         "strict",
-        "strict: refuse a state of another run's methods; reset: start the controllers anew",
+        "strict: refuse a state of another run's methods; reset: restart the controllers",
         choices=("strict", "reset"),
     )
 
@@ -89,7 +89,7 @@ def parse(node: Mapping[str, Any] | None) -> Any:
     for name, words in REPLACED.items():
         if isinstance(node, Mapping) and name in node:
             text = shown(node[name]).strip("'\"")
-            raise ConfigError(f"entropo.{name}={text}: this key is gone. {words.replace('VALUE', text)}")
+            raise ConfigError(f"entropo.{name}={text}: this key was removed. {words.replace('VALUE', text)}")
     settings: Any = parse_group(kind(), node, "entropo")
     check_target(settings.target)
     for name, method in registry.known().items():

@@ -89,7 +89,7 @@ def parse_group(kind: type, node: Any, path: str) -> Any:
         if name not in known:
             where = f"{path}.{shown(name).strip(QUOTES)}"
             if replaced := getattr(kind, "REPLACED", {}).get(name):
-                raise ConfigError(f"{where}: this key is gone. Set {replaced}.")
+                raise ConfigError(f"{where}: this key was removed. Set {replaced}.")
             raise ConfigError(f"{where}: unknown key.{_closest(str(name)[:99], known)} Known here: {_names(kind)}.")
     return kind(**{name: _parse_field(known[name], value, f"{path}.{name}") for name, value in node.items()})
 

@@ -102,10 +102,10 @@ class Run:
         if differing and self.settings.resume == "strict":
             raise ConfigError(
                 f"{source} does not fit this run: {'; '.join(differing)}. Restore those settings, or set "
-                "entropo.resume=reset to start the controllers anew from this checkpoint."
+                "entropo.resume=reset to restart the controllers at this checkpoint."
             )
         if differing:
-            logger.warning("entropo_plugin: controllers start anew, %s: %s.", source, "; ".join(differing))
+            logger.warning("entropo_plugin: controllers start over, %s: %s.", source, "; ".join(differing))
             return
         self._take(state)
         self._say_moved(state, source)

@@ -285,7 +285,7 @@ def test_a_law_that_knows_not_how_the_loss_weighs_tokens_is_refused():
 def test_the_old_keys_of_the_model_based_law_are_refused_with_what_replaces_them():
     for key, instead in (("kappa", "gain"), ("cap", "authority"), ("share", "authority")):
         with pytest.raises(
-            ConfigError, match=f"entropo.neutral.{key}: this key is gone. Set entropo.neutral.{instead}"
+            ConfigError, match=f"entropo.neutral.{key}: this key was removed. Set entropo.neutral.{instead}"
         ):
             parse({"neutral": {key: 0.1}})
 
@@ -303,4 +303,4 @@ def test_entropy_that_moves_against_adapo_is_said_once_with_what_to_do(caplog):
 def test_a_first_entropy_of_zero_is_no_target_without_a_word(caplog):
     with caplog.at_level(logging.WARNING, "entropo_plugin"):
         step(make("repo_r"), 0.0)
-    assert "a first entropy of 0 is no target" in caplog.text
+    assert "entropy 0 cannot be a target" in caplog.text

@@ -95,7 +95,7 @@ class ControlLoop:
         if entropy is None or not plausible(entropy):
             return self._skip(step, entropy) if follows else self._next(math.nan, math.nan)
         if follows and self.target.initial is None and entropy <= 0 and self.target.settings.kind != "value":
-            logger.warning("entropo_plugin: step %d: a first entropy of %g is no target. %s", step, entropy, FIRST)
+            logger.warning("entropo_plugin: step %d: entropy %g cannot be a target. %s", step, entropy, FIRST)
         target = self.target.observe(entropy) if follows else math.nan
         self._watch(step, entropy, target)
         return ({"entropo/target": target} if follows else {}) | self._next(entropy, target)

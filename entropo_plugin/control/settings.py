@@ -36,7 +36,7 @@ class Anneal:
         when=MOVING,
     )
     steps: int = key(
-        1000, "length of the way; for power, its time constant", unit="steps", low=1, high=10**7, when=MOVING
+        1000, "steps to the last value; power: time constant", unit="steps", low=1, high=10**7, when=MOVING
     )
     power: float = key(1.0, "exponent of kind=power", low=1e-3, high=10.0, when="kind=power")
 
@@ -70,7 +70,12 @@ class Target:
     )
     hold: int = key(0, "steps at `start` before the target moves", unit="steps", low=0, high=10**7, when=TARGET_MOVING)
     steps: int = key(
-        100, "length of the way; for power, its time constant", unit="steps", low=1, high=10**7, when=TARGET_MOVING
+        100,
+        "steps to the last value; power: time constant",
+        unit="steps",
+        low=1,
+        high=10**7,
+        when=TARGET_MOVING,
     )
     power: float = key(1.0, "exponent of schedule=power", low=1e-3, high=10.0, when="schedule=power")
 

@@ -61,12 +61,12 @@ class Alarms:
         if lost > 0:
             yield "broken update", f"{lost:.2%} of the tokens have a NaN or infinite log-prob in the update. {LOGITS}"
         if metrics.get(names.TOKENS_COUNT) == 0:
-            yield "empty responses", "no response holds a token; the step carries no signal, controllers stand still."
+            yield "empty responses", "no response has a token: nothing is learned, the controllers do not move."
         if metrics.get(names.TOKENS_TRUNCATED_SHARE) == 1:
             yield "truncation", f"every response was cut at its length limit. Raise {self.settings['length']}."
         entropy = metrics.get(names.ENTROPY_TOKEN_MEAN)
         if entropy is not None and entropy < COLLAPSED:
-            yield "collapse", f"entropy has collapsed to {entropy:.2g} nats per token: nothing is left to explore with."
+            yield "collapse", f"entropy has collapsed to {entropy:.2g} nats per token: exploration is over."
         if entropy is not None and entropy > EXPLODED * self.ceiling:
             words = f"{entropy:.3g} nats per token, of at most {self.ceiling:.3g}: the policy is turning to noise."
             yield "explosion", f"entropy has exploded to {words}"

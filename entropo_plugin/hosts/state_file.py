@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("entropo_plugin")
 
 NAME = "entropo_state.json"
-REMEDY = "Restore the file, or set entropo.resume=reset to start the controller anew from this checkpoint."
+REMEDY = "Restore the file, or set entropo.resume=reset to restart the controller at this checkpoint."
 # A state has some kilobytes.
 MOST = 16 << 20
 
@@ -45,7 +45,7 @@ def save_state(folder: str | Path, state: dict[str, Any], host: str = "verl") ->
     except Exception as error:
         logger.warning(
             "entropo_plugin: %s/%s was not written (%s). %s's checkpoint goes on without it; resumed from there, the "
-            "controller continues from an older state of that folder or starts anew. %s",
+            "controller continues from an older state of that folder or from its first value. %s",
             folder,
             NAME,
             error if isinstance(error, OSError) else f"{type(error).__name__}: {error}",
@@ -86,7 +86,7 @@ def _refuse(name: str) -> None:
 
 
 def restore(run: Run, folder: str | Path) -> None:
-    """Continue ``run`` from a checkpoint folder; one without a state is said and starts the controller anew.
+    """Continue ``run`` from a checkpoint folder; without a state, warn and start from the first value.
 
     Raises:
         ConfigError: the state is damaged or another run's, unless ``entropo.resume=reset``.
@@ -97,7 +97,7 @@ def restore(run: Run, folder: str | Path) -> None:
 
 
 def saved_state(run: Run, folder: str | Path) -> dict[str, Any] | None:
-    """The state in a checkpoint folder; None where the controller starts anew, which is said.
+    """The state in a checkpoint folder; None where the controller starts from its first value, which is said.
 
     Raises:
         ConfigError: the state is damaged, unless ``entropo.resume=reset``.
@@ -107,10 +107,10 @@ def saved_state(run: Run, folder: str | Path) -> dict[str, Any] | None:
     except ConfigError as error:
         if run.settings.resume == "strict":
             raise
-        logger.warning("entropo_plugin: %s The controller starts anew.", error)
+        logger.warning("entropo_plugin: %s The controller starts from its first value.", error)
         return None
     if state is None:
-        logger.warning("entropo_plugin: %s has no %s; the controller starts anew.", folder, NAME)
+        logger.warning("entropo_plugin: %s has no %s; the controller starts from its first value.", folder, NAME)
     return state
 
 

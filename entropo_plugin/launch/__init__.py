@@ -105,7 +105,7 @@ def train(
     """Run verl's stock entry point and call ``on_step`` with each logged step; returns its wall time in seconds.
 
     Writes ``train.log`` and ``metrics.jsonl`` into ``folder``. A training that logs nothing for ``stall_seconds`` is
-    ended: verl waits for ever when a rollout server dies. So is one whose worker or server died a minute ago.
+    ended: verl waits without end when a rollout server dies. So is one whose worker or server died a minute ago.
 
     Raises:
         TrainingFailed: non-zero exit, or no progress.
@@ -169,7 +169,7 @@ def read_steps(metrics: Path) -> list[dict]:
 
 
 def last_words(log: Path) -> str:
-    """The lines of a log that name an error, the last of them first to be believed."""
+    """The lines of a log that name an error, the last line first: it is the likeliest cause."""
     with open(log, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - ENOUGH))
         lines = file.read(ENOUGH).decode(errors="replace").splitlines()

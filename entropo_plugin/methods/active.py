@@ -43,7 +43,7 @@ def activate(settings: Any, host: Host) -> tuple[Method, ...]:
 
 
 def remarks(methods: Sequence[Method]) -> Iterator[str]:
-    """What the methods refuse in their own words, and what of them deserves a word.
+    """What the methods refuse in their own words, and what they warn of.
 
     Raises:
         ConfigError: a method cannot run in this training.

@@ -205,7 +205,7 @@ class Method:
         return frozenset()
 
     def check(self) -> Iterator[str]:
-        """Raise ConfigError when it cannot run in this training; yield what deserves a word."""
+        """Raise ConfigError when it cannot run in this training; yield warnings."""
         yield from ()
 
     def coefficients(self) -> dict[str, Coefficient]:

@@ -25,7 +25,7 @@ class EntropyCoeff:
     law: str | None = key(
         None,
         "null: additive, where the method is asked for by name; additive: one `delta` up below the target, one down "
-        "above it; skywork: so too, and it acts only after a step at or below the target; fixed: `initial` throughout",
+        "above it; skywork: additive, but acting only after a step at or below the target; fixed: `initial` throughout",
         choices=("fixed", "annealed", "additive", "multiplicative", "pi", "skywork"),
         optional=True,
         source="ours; skywork: Skywork-OR1, arXiv 2505.22312",

@@ -40,7 +40,7 @@ class EntropyRange:
     )
     hold: int = key(0, "steps before the range moves", unit="steps", low=0, high=10**7, when=MOVING)
     steps: int = key(
-        300, "length of the way; the paper's is the whole training", unit="steps", low=1, high=10**7, when=MOVING
+        300, "steps to the last range; the paper: the whole training", unit="steps", low=1, high=10**7, when=MOVING
     )
 
 

@@ -72,7 +72,7 @@ class Repo:
     std: bool = key(False, "with base=grpo: divide by the group's standard deviation", source="verl", when="base=grpo")
     logp: str = key(
         "current",
-        "log-prob that stands in: the current policy's, in the loss, or pi_old's, once a batch",
+        "the log-prob that is used: the current policy's, in the loss, or pi_old's, once a batch",
         choices=("current", "old"),
         source="SkyRL",
     )

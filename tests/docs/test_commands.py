@@ -36,9 +36,17 @@ def fenced(page, language):
         yield text[: match.start()].count("\n") + 2, body
 
 
+def patched(page):
+    """Commands shown as a diff, with the diff applied."""
+    for line, body in fenced(page, "diff"):
+        after = "\n".join(text[2:] for text in body.splitlines() if not text.startswith("-"))
+        if after.startswith("python -m"):
+            yield line, after
+
+
 def commands():
     for page in PAGES:
-        for line, body in fenced(page, "bash"):
+        for line, body in [*fenced(page, "bash"), *patched(page)]:
             for command in re.sub(r"\\\n", " ", body).splitlines():
                 words = shlex.split(re.sub(r"<[^>]*>", "", command), comments=True)
                 if words:
@@ -126,6 +134,13 @@ def check_training(words, capsys):
         validate_config(config, need_reference_policy(config), need_critic(config))
     warnings = Plan.from_config(config).warnings(config)
     assert [each for each in warnings if "entropy_from_logits_with_chunking=false" not in each] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md", "docs/active.md"])
+def test_the_start_up_line_is_the_codes(name):
+    overrides = ["actor_rollout_ref.rollout.n=8", "algorithm.adv_estimator=grpo", "+entropo=repo_r"]
+    line = Plan.from_config(compose("ppo_trainer", overrides)).in_words()
+    assert f"```text\n{line}\n```" in (ROOT / name).read_text()
 
 
 def check_target(words, capsys):

@@ -26,7 +26,7 @@ class Plan:
         methods: what runs, in order; none where we only measure.
         host: what the methods know of the training.
         baseline: the method whose base advantages take the place of TRL's.
-        warnings: what will run but deserves a word.
+        warnings: what will run, with a warning.
     """
 
     settings: Any

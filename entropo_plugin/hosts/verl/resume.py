@@ -34,7 +34,7 @@ def resumed_folder(config: Any) -> str | None:
 
 
 def resume_warnings(config: Any) -> list[str]:
-    """For each reason why verl begins, or a later start will begin, at step 0 without a word: one sentence.
+    """For each reason why verl begins, or a later start will begin, at step 0 without a message: one sentence.
 
     What is not there may be out of sight only, where verl's task runner is put on another node; so none is an error.
 
@@ -103,7 +103,7 @@ def _overlooked(folder: Path) -> list[str]:
     )
     return [
         f"{folder / MARKER} {reason}: verl begins at step 0 and overwrites what later steps have saved there. To "
-        f"resume, {choice}; to begin anew, set trainer.resume_mode=disable or another trainer.default_local_dir."
+        f"resume, {choice}; to start over, set trainer.resume_mode=disable or another trainer.default_local_dir."
     ]
 
 

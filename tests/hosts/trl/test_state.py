@@ -49,14 +49,14 @@ def test_another_runs_state_is_refused_unless_told_otherwise(tmp_path, caplog):
     with pytest.raises(ConfigError, match=r"entropo.methods was \['repo_r'\], is \['repo_d'\].*entropo.resume=reset"):
         trained(tmp_path, {"methods": ["repo_d"]}, resume=checkpoint, **TWICE)
     trained(tmp_path, {"methods": ["repo_d"], "resume": "reset"}, resume=checkpoint, **TWICE)
-    assert "controllers start anew" in caplog.text
+    assert "controllers start over" in caplog.text
 
 
 def test_a_checkpoint_of_stock_trl_starts_the_controller_anew(tmp_path, caplog):
     trained(tmp_path, {"methods": ["repo_r"]}, **TWICE)
     (tmp_path / "checkpoint-4" / NAME).unlink()
     trained(tmp_path, {"methods": ["repo_r"]}, resume=str(tmp_path / "checkpoint-4"), **TWICE)
-    assert f"has no {NAME}; the controller starts anew" in caplog.text
+    assert f"has no {NAME}; the controller starts from its first value" in caplog.text
 
 
 @pytest.mark.parametrize("rollouts", [None, -1, "two", True, 1.5])

@@ -209,7 +209,7 @@ def alarms_over(steps):
     ("metrics", "words"),
     [
         ({"entropo/tokens/nonfinite_share": 0.25}, "25.00% of the tokens have a value that is not finite"),
-        ({"entropo/tokens/count": 0.0}, "no response holds a token"),
+        ({"entropo/tokens/count": 0.0}, "no response has a token"),
         ({"entropo/tokens/truncated_share": 1.0}, "every response was cut at its length limit"),
         ({"entropo/entropy/token_mean": 0.004}, "entropy has collapsed to 0.004 nats per token"),
         ({"entropo/entropy/token_mean": 11.9}, "entropy has exploded to 11.9 nats per token, of at most 11.9"),

@@ -80,7 +80,7 @@ def test_stock_runs_are_not_our_business():
         ),
         (
             ["+entropo=monitor", "+entropo.covariance=clip_cov"],
-            r"entropo.covariance=clip_cov: this key is gone. Write entropo.methods=\[clip_cov\]",
+            r"entropo.covariance=clip_cov: this key was removed. Write entropo.methods=\[clip_cov\]",
         ),
         (
             ["+entropo=kl_cov", "entropo.kl_cov.scope=mini_batch", "actor_rollout_ref.actor.shuffle=true"],
@@ -390,7 +390,7 @@ def test_a_whole_recipe_keeps_its_method_on_the_users_estimator():
             "chosen.repo_r=false, but algorithm.adv_estimator=repo",
         ),
         (["+entropo=repo_r", "algorithm.adv_estimator=repo_d"], "REPO-R and REPO-D are both forms of REPO"),
-        (["+entropo=repo_r", "trainer.v1.trainer_mode=sync"], "move the line `- entropo: repo_r` behind ppo_trainer"),
+        (["+entropo=repo_r", "trainer.v1.trainer_mode=sync"], "move the line `- entropo: repo_r` below ppo_trainer"),
         (["+entropo=monitor", "entropo.methods=[repo_rr]"], "no method is called 'repo_rr'. Did you mean repo_r?"),
         (["+entropo=monitor", "entropo.methods=[adapo,adapo]"], "entropo.methods names adapo more than once"),
         (["+entropo=monitor", "entropo.methods=adapo"], r"expected a list of names. Write entropo.methods=\[NAME\]"),
@@ -462,7 +462,7 @@ def test_a_users_own_yaml_that_names_grpo_in_its_body_runs_the_method(tmp_path):
 
 def test_a_users_own_yaml_with_the_lines_in_the_wrong_order_is_told_to_move_one(tmp_path):
     config = own_yaml(tmp_path, ["entropo: repo_r", "ppo_trainer", "_self_"])
-    with pytest.raises(ConfigError, match="move the line `- entropo: repo_r` behind ppo_trainer"):
+    with pytest.raises(ConfigError, match="move the line `- entropo: repo_r` below ppo_trainer"):
         plan.Plan.from_config(config)
 
 
@@ -475,7 +475,7 @@ def test_a_line_that_stands_too_early_is_named_where_the_body_sets_our_trainer(t
     assert said.startswith(
         "entropo=repo_r sets algorithm.adv_estimator=repo_r and "
         "actor_rollout_ref.actor.entropy_from_logits_with_chunking=true, and here they are grpo and false. If that is "
-        "not your choice: In a YAML of your own, move the line `- entropo: repo_r` behind ppo_trainer"
+        "not your choice: In a YAML of your own, move the line `- entropo: repo_r` below ppo_trainer"
     )
     assert list(plan.overridden(late, plan.Plan.from_config(late).settings)) == []
 

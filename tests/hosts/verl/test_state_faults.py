@@ -301,7 +301,7 @@ def test_a_refused_state_changes_nothing_of_the_run(tmp_path):
 def test_a_checkpoint_without_a_state_is_said(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "entropo_plugin"):
         restore(run_of("repo_r"), tmp_path)
-    assert f"{tmp_path} has no {NAME}; the controller starts anew" in caplog.text
+    assert f"{tmp_path} has no {NAME}; the controller starts from its first value" in caplog.text
 
 
 @pytest.mark.parametrize(("saved", "taken"), [(0.3, 0.05), (-0.3, -0.05), (0.04, 0.04)])

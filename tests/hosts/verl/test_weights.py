@@ -67,7 +67,7 @@ def test_a_receiver_that_never_comes_ends_in_an_error():
     engine = TcpCheckpointEngine(1 << 20, is_master=True, patience=0.2)
     engine.prepare()
     engine.init_process_group(receivers=1)
-    with pytest.raises(TimeoutError, match=r"entropo_tcp: no word from the other side in 0 s"):
+    with pytest.raises(TimeoutError, match=r"entropo_tcp: no answer from the other side for 0 s"):
         asyncio.run(engine.send_weights(iter([])))
     engine.finalize()
 
@@ -90,7 +90,7 @@ def test_a_receiver_that_never_reads_does_not_block_the_sender(one, count):
     """Few weights find room on the way; the sender has not succeeded before all have arrived."""
     sender, _ = one
     left = large(count)
-    with pytest.raises(TimeoutError, match="takes nothing for 0 s|no word .*0 of 1 rollout workers said"):
+    with pytest.raises(TimeoutError, match="has read nothing for 0 s|no answer .*0 of 1 rollout workers said"):
         asyncio.run(sender.send_weights(left))
     assert next(left, None) is None  # the other ranks have gathered every weight with this one
 
@@ -114,7 +114,7 @@ def test_a_sender_that_falls_silent_ends_in_an_error(one):
     async def take():
         return [name async for name, _ in receiver.receive_weights()]
 
-    with pytest.raises(TimeoutError, match=r"no word from the other side in 0 s \(0 weights came\)"):
+    with pytest.raises(TimeoutError, match=r"no answer from the other side for 0 s \(0 weights arrived\)"):
         asyncio.run(take())
 
 
@@ -222,7 +222,7 @@ def test_a_weight_beyond_the_limit_is_refused_by_name():
     ],
 )
 def test_a_head_and_a_body_that_do_not_belong_together_are_refused(parts):
-    with pytest.raises(ValueError, match="entropo_tcp: . bytes came for"):
+    with pytest.raises(ValueError, match="entropo_tcp: . bytes arrived for"):
         unpacked(*parts)
 
 

@@ -113,7 +113,7 @@ class TcpCheckpointEngine(CheckpointEngine):
 
         Raises:
             TimeoutError: a rollout worker did not come, take a weight, or say that it has all, in time.
-            ConnectionError: a rollout worker has gone away.
+            ConnectionError: a rollout worker has disconnected.
             ValueError: a weight is too large.
         """
         try:
@@ -156,11 +156,11 @@ class TcpCheckpointEngine(CheckpointEngine):
             ValueError: what came is not what was sent.
         """
         count = 0
-        while (parts := await self._received(time.monotonic() + self.patience, f"{count} weights came"))[0]:
+        while (parts := await self._received(time.monotonic() + self.patience, f"{count} weights arrived"))[0]:
             yield unpacked(*parts)
             count += 1
         if parts[1:] != [str(count).encode()]:
-            raise ValueError(f"{BACKEND}: {count} weights came, not {parts[1:]}: the connection was interrupted.")
+            raise ValueError(f"{BACKEND}: {count} weights arrived, not {parts[1:]}: the connection was interrupted.")
         assert self.socket is not None
         self.socket.send_multipart(self._word(DONE))
 
@@ -174,7 +174,7 @@ class TcpCheckpointEngine(CheckpointEngine):
             while not _sent(self.socket, [name, *parts]):
                 if time.monotonic() > end:
                     raise TimeoutError(
-                        f"{BACKEND}: a rollout worker takes nothing for {self.patience:.0f} s; see its log."
+                        f"{BACKEND}: a rollout worker has read nothing for {self.patience:.0f} s; see its log."
                     )
                 await asyncio.sleep(0.01)
 
@@ -185,7 +185,7 @@ class TcpCheckpointEngine(CheckpointEngine):
             if await asyncio.to_thread(self.socket.poll, 100):
                 return self.socket.recv_multipart()
         raise TimeoutError(
-            f"{BACKEND}: no word from the other side in {self.patience:.0f} s ({so_far}); see its own log."
+            f"{BACKEND}: no answer from the other side for {self.patience:.0f} s ({so_far}); see its own log."
         )
 
 
@@ -217,7 +217,7 @@ def _sent(socket: zmq.Socket, parts: list[bytes]) -> bool:
     except zmq.Again:
         return False
     except zmq.ZMQError as error:
-        raise ConnectionError(f"{BACKEND}: a rollout worker has gone away ({error}); see its log.") from error
+        raise ConnectionError(f"{BACKEND}: a rollout worker has disconnected ({error}); see its log.") from error
     return True
 
 
@@ -241,6 +241,6 @@ def unpacked(head: bytes, body: bytes = b"") -> tuple[str, torch.Tensor]:
     about = json.loads(head)
     dtype, shape = getattr(torch, str(about["dtype"]), None), about["shape"]
     if not isinstance(dtype, torch.dtype) or len(body) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{BACKEND}: {len(body)} bytes came for {str(about)[:200]}.")
+        raise ValueError(f"{BACKEND}: {len(body)} bytes arrived for {str(about)[:200]}.")
     flat = torch.frombuffer(bytearray(body), dtype=dtype) if body else torch.empty(0, dtype=dtype)
     return about["name"], flat.view(shape)

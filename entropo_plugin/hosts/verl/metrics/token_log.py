@@ -88,7 +88,7 @@ def _unusable(config: Any, folder: str | None) -> str | None:
     """What is wrong with the file itself, which may be there already."""
     loggers = _loggers(config)
     if folder is None and config.trainer.default_local_dir is None and not {"file", "tensorboard"} & {*loggers}:
-        return "there is no log to lie beside, and trainer.default_local_dir is null"
+        return "no logger writes a file beside which it could be put, and trainer.default_local_dir is null"
     path = place(config, folder)
     if (reason := obstacle(str(path.parent))) is not None:
         return reason

@@ -32,7 +32,7 @@ def check_combination(config: Any) -> None:
     _check_fed(name, config)
     if loss == NAME:
         raise ConfigError(
-            f"{LOSS}.loss_mode={NAME} is no loss by itself. Delete it, and add +entropo=NAME for a method."
+            f"{LOSS}.loss_mode={NAME} is not a loss by itself. Delete it, and add +entropo=NAME for a method."
         )
     if loss == "dro" and not (OmegaConf.select(config, f"{LOSS}.dro_beta", default=None) or 0) > 0:
         raise ConfigError(f"{LOSS}.loss_mode=dro needs {LOSS}.dro_beta, a number above 0, and verl has no default.")

@@ -16,7 +16,7 @@ class Finding:
 
     Attributes:
         remedy: what to do against a problem; empty for good news and notes.
-        note: deserves a word, but nothing has to be done.
+        note: worth knowing, but nothing has to be done.
     """
 
     subject: str

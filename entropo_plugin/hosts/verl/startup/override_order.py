@@ -43,8 +43,8 @@ def wrong_mode(mode: str, asked: str, settings: Any, node: Any) -> str:
 
 def _move(name: str) -> str:
     return (
-        f"In a YAML of your own, move the line `- entropo: {name}` behind ppo_trainer in its defaults list: what "
-        "stands before is overridden, the method's other settings too."
+        f"In a YAML of your own, move the line `- entropo: {name}` below ppo_trainer in its defaults list: what "
+        "stands above it is overridden, the method's other settings too."
     )
 
 

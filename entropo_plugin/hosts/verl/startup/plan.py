@@ -95,7 +95,7 @@ class Plan:
         return describe(self.methods, self.settings, self.host)
 
     def warnings(self, config: Any) -> list[str]:
-        """What will run but deserves a word: inert methods, overridden choices and inexact measurements."""
+        """What will run, with a warning: inert methods, overridden choices and inexact measurements."""
         return [*remarks(self.methods), *overridden(config, self.settings), *_inexact(config)]
 
 

@@ -54,7 +54,7 @@ def _reason(known: dict[str, Any]) -> tuple[str, str] | None:
         words = f"VERL_USE_EXTERNAL_PLUGINS={known['switch']}: verl loads no plugin named entropo"
         return words, "unset VERL_USE_EXTERNAL_PLUGINS, set it to auto, or add entropo to it"
     if known["error"]:
-        return f"the plugin cannot be imported: {known['error']}", "repair what the error names, or reinstall it there"
+        return f"the plugin cannot be imported: {known['error']}", "fix what the error names, or reinstall it there"
     return None
 
 

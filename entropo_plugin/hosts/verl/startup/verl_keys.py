@@ -145,7 +145,7 @@ def _check_resume(config: Any, mode: Any, path: Any, folder: Any, save_freq: Any
     needs_folder = mode == "auto" or (_number(save_freq) and save_freq > 0)
     if mode is None or (folder is None and needs_folder):
         name = "resume_mode" if mode is None else "default_local_dir"
-        raise ConfigError(f"trainer.{name} is not set: nobody knows where to resume from. Set trainer.{name}.")
+        raise ConfigError(f"trainer.{name} is not set: there is nothing to resume from. Set trainer.{name}.")
     if mode == "resume_path" and not (isinstance(path, str) and STEP_FOLDER.search(path)):
         raise ConfigError(
             f"trainer.resume_from_path={as_written(config, 'trainer.resume_from_path', path)}: "

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from entropo_plugin.report.attempts import NAMELESS, Steps, grouped, join, last_steps, ordered, run_name
+from entropo_plugin.report.configuration import Setup, read_setup
 from entropo_plugin.report.description import Description, read_descriptions
 from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.jsonl import NoLog, read_jsonl
 from entropo_plugin.report.log import Log
-from entropo_plugin.report.search import STATE, folders, home, is_events
+from entropo_plugin.report.search import STATE, folders, home, is_events, natural
 from entropo_plugin.report.series import Series
 from entropo_plugin.report.tensorboard import read_events
 from entropo_plugin.report.tokens import CostlyToken, read_tokens
@@ -35,6 +36,7 @@ class Run:
         notes: what a reader should know about its log.
         about: what the run says about itself.
         folder: the folder above what it is called after, which tells runs of one name apart.
+        setup: how it was started.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     about: Description = field(default_factory=Description)
     folder: str = ""
+    setup: Setup = field(default_factory=Setup)
 
     def first_of(self, *names: str) -> tuple[str, Series] | None:
         """The first of these metrics that the run has."""
@@ -66,6 +69,8 @@ def read_runs(paths: list[str]) -> list[Run]:
     Raises:
         ReportError: a path holds no run.
     """
+    if paths == sorted(paths):  # as a shell gives them: seed10 before seed2
+        paths = sorted(paths, key=natural)
     return distinct([run for path in paths for run in read_path(Path(path))])
 
 
@@ -105,6 +110,7 @@ def read_folder(folder: Path, files: list[Path]) -> tuple[list[Run], list[Report
     Where a file log lies beside TensorBoard's events, the file log counts.
     """
     errors: list[ReportError] = []
+    files = sorted(files, key=lambda path: natural(path.name))
     logs = _all([path for path in files if not is_events(path)], errors)
     events = [path for path in files if is_events(path)]
     ignored = bool(logs and events)
@@ -173,7 +179,10 @@ def _run(place: Path, files: list[list[Log]]) -> Run:
     about, unsaid = read_descriptions([side for side, _ in _side_files(list(until), RUN)])
     notes += replaced + _counted(broken, logs) + unread + unsaid
     name, above = _names(place, files)
-    return Run(name, metrics, broken, tokens, notes, about, above)
+    last = logs[-1].path
+    own = beside(last, RUN)
+    setup = read_setup(last, own if own.is_file() else home(last) / RUN, logs[0].started)
+    return Run(name, metrics, broken, tokens, notes, about, above, setup)
 
 
 def _side_files(logs: list[Path], name: str) -> list[tuple[Path, Path]]:

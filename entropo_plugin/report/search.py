@@ -42,8 +42,8 @@ def folders(path: Path) -> Iterator[tuple[Path, list[Path]]]:
             below.clear()
             continue
         seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        files = [Path(folder, name) for name in sorted(names)]
+        below[:] = sorted((name for name in below if not name.startswith(".")), key=natural)
+        files = [Path(folder, name) for name in names]
         checkpoints = _checkpoints(Path(folder), below)
         below[:] = [name for name in below if name not in checkpoints]
         if checkpoints and STATE not in names and not _has_events(Path(folder, "runs")):
@@ -84,3 +84,12 @@ def inputs(path: Path) -> Iterator[Path]:
 
 def _side_files(folder: Path) -> Iterator[Path]:
     yield from (file for file in folder.glob("*.json*") if is_side_file(file))
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers within names by their size."""
+    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in _pieces(name)]
+
+
+def _pieces(name: str) -> list[str]:
+    return re.split(r"([0-9]{1,18})", name)

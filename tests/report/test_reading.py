@@ -20,7 +20,7 @@ def one(path):
 def test_reads_verls_file_logger(log):
     run = one(log("grpo/metrics.jsonl", {1: {ENTROPY: 1.5, "timing_s/step": 3.0}, 2: {ENTROPY: 1.25}}))
     assert run.name == "grpo"
-    assert list(run.metrics) == [ENTROPY]
+    assert list(run.metrics) == [ENTROPY, "timing_s/step"]
     assert run.metrics[ENTROPY].values.tolist() == [1.5, 1.25]
     assert run.notes == []
 

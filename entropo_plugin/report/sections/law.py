@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from entropo_plugin.report.figure import Curve, Panel, Section, floats
+from entropo_plugin.report.figure import Curve, Panel, Section, Table, floats
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import number
 from entropo_plugin.report.sections.metrics import (
@@ -23,7 +23,6 @@ from entropo_plugin.report.sections.metrics import (
     validation_of,
 )
 from entropo_plugin.report.series import Series, together
-from entropo_plugin.report.tags import table
 
 if TYPE_CHECKING:
     from entropo_plugin.monitor.law import LawFit
@@ -60,8 +59,9 @@ def law_section(runs: list[Run]) -> Section:
     if curves:
         section.panels.append(Panel("Reward against entropy", "entropy (nats per token)", "score", curves))
     section.missing.extend(lacking(runs, have, "steps with both an entropy and a score", "It takes at least two."))
-    body = table("Fit of R = \u2212a exp(H) + b", HEADS, rows) if rows else ""
-    return Section(section.key, section.title, LEAD, section.panels, section.missing, section.remarks, body)
+    if rows:
+        section.tables.append(Table("Fit of R = \u2212a exp(H) + b", HEADS, rows))
+    return section
 
 
 HEADS = ["run", "a", "b", "R\u00b2", "ceiling b \u2212 a", "95 % interval", "points"]
@@ -140,7 +140,8 @@ class Cloud:
 
 def _curves(cloud: Cloud, colour: int) -> list[Curve]:
     (entropy, score), fit = cloud.pairs, cloud.fit
-    curves = [Curve(cloud.name, floats(entropy), floats(score), colour, "dots")]
+    order = np.argsort(entropy)
+    curves = [Curve(cloud.name, floats(entropy[order]), floats(score[order]), colour, "dots")]
     if fit.a is not None and fit.b is not None:
         at = np.linspace(0.0 if cloud.forecasts else float(entropy.min()), float(entropy.max()), 60)
         label = f"{cloud.name}: fit" + ("" if cloud.believed else ", not to be trusted")

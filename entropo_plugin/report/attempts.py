@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from entropo_plugin.report.log import Log
 from entropo_plugin.report.search import is_events, natural
 from entropo_plugin.report.series import Series, split
+from entropo_plugin.side_file import stem as stem_of
 
 # Names that say nothing about the run: its folder's name does.
 NAMELESS = {"metrics", "log", "train", "trainer_state"}
@@ -30,7 +31,7 @@ def run_name(path: Path) -> str | None:
     """
     if is_events(path):
         return ""
-    stem = NUMBERS.sub("", path.stem)
+    stem = NUMBERS.sub("", stem_of(path))
     word = WORD.search(stem)
     if word is None or word[2].lower() not in COUNTED:
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from entropo_plugin.report.attempts import NAMELESS, Steps, grouped, join, last_steps, ordered, run_name
 from entropo_plugin.report.configuration import Setup, read_setup
+from entropo_plugin.report.csv_export import read_csvs
 from entropo_plugin.report.description import Description, read_descriptions
 from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.jsonl import NoLog, read_jsonl
@@ -19,7 +20,8 @@ from entropo_plugin.report.series import Series
 from entropo_plugin.report.tensorboard import read_events
 from entropo_plugin.report.tokens import CostlyToken, read_tokens
 from entropo_plugin.report.trainer_state import read_trainer_state
-from entropo_plugin.side_file import RUN, TOKENS, beside
+from entropo_plugin.report.wandb_file import read_wandb
+from entropo_plugin.side_file import RUN, TOKENS, beside, stem
 
 MOST_NAMED = 3
 
@@ -82,9 +84,13 @@ def read_path(path: Path) -> list[Run]:
     if not path.exists():
         raise ReportError(f"{path} does not exist. Give {GIVE}.")
     if not path.is_dir():
-        return [_run(path, [_read(path)])]
+        errors: list[ReportError] = []
+        found = [_run(path, [logs]) for logs in _all([path], errors)]
+        if not found:
+            raise errors[0] if errors else ReportError(NOTHING.format(path=path))
+        return found
     runs: list[Run] = []
-    errors: list[ReportError] = []
+    errors = []
     for folder, files in folders(path):
         new, unread = read_folder(folder, files)
         if new:
@@ -144,8 +150,10 @@ def left_out(errors: list[ReportError]) -> list[str]:
 
 def _all(paths: list[Path], errors: list[ReportError]) -> list[list[Log]]:
     """Every file that is a log, as its attempts."""
-    files = []
+    files = read_csvs([path for path in paths if path.suffix == ".csv"], errors)
     for path in paths:
+        if path.suffix == ".csv":
+            continue
         try:
             files.append(_read(path))
         except ReportError as error:
@@ -157,6 +165,8 @@ def _read(path: Path) -> list[Log]:
     try:
         if path.name == STATE:
             return read_trainer_state(path)
+        if path.suffix == ".wandb":
+            return read_wandb(path)
         return read_events(path) if is_events(path) else read_jsonl(path)
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror}.") from error
@@ -210,7 +220,7 @@ def _names(place: Path, files: list[list[Log]]) -> tuple[str, str]:
     if place.is_dir() and own is not None:
         name = own or folder.name
     else:
-        own = "" if is_events(first) or first.stem in NAMELESS else first.stem
+        own = "" if is_events(first) or stem(first) in NAMELESS else stem(first)
         name = own or folder.name
     above = folder.name if own else folder.parent.name
     return _printable(name), _printable(above)

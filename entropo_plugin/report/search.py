@@ -12,6 +12,8 @@ from entropo_plugin.side_file import RUN, TOKENS
 EVENTS = "tfevents"
 # transformers' own log, in each of its checkpoints
 STATE = "trainer_state.json"
+# verl's file logger, packed or not, and W&B's exports
+LOGS = (".jsonl", ".jsonl.gz", ".csv", ".wandb")
 CHECKPOINT = re.compile(r"checkpoint-([0-9]{1,18})")
 
 
@@ -22,7 +24,7 @@ def is_events(path: Path) -> bool:
 
 def is_log(path: Path) -> bool:
     """Whether a file may be a log, by its name."""
-    return is_events(path) or path.name == STATE or (path.suffix == ".jsonl" and not is_side_file(path))
+    return is_events(path) or path.name == STATE or (path.name.endswith(LOGS) and not is_side_file(path))
 
 
 def is_side_file(path: Path) -> bool:

@@ -76,7 +76,7 @@ def read_runs(paths: list[str]) -> list[Run]:
     return distinct([run for path in paths for run in read_path(Path(path))])
 
 
-GIVE = "a log of verl's file logger (.jsonl), a TensorBoard folder, or the output folder of a TRL run"
+GIVE = "a log of verl's file logger (.jsonl), a TensorBoard folder, the output folder of a TRL run, or W&B's export"
 
 
 def read_path(path: Path) -> list[Run]:

@@ -267,3 +267,27 @@ def test_no_control_character_of_a_log_reaches_the_terminal(log, tmp_path, capsy
     said = "".join(capsys.readouterr())
     assert not [char for char in said if unicodedata.category(char) in ("Cc", "Cf") and char != "\n"]
     assert "\nreport: /etc" not in said
+
+
+def test_the_demo_needs_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--demo"]) == 0
+    assert capsys.readouterr().out.startswith("grpo: to step 36\n")
+    html = (tmp_path / "entropo-report.html").read_text()
+    assert len(html) < 1_000_000
+    assert html.count('<mark class="heat') >= 27
+    for wrong in (["--demo", "x.jsonl"], []):
+        assert main(wrong) == 2
+        assert "Give either --demo or runs" in capsys.readouterr().err
+
+
+def test_json_has_a_verdict_a_run_and_what_it_cost(capsys):
+    assert main(["--demo", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["status"] == 0
+    assert said["runs"][0]["verdict"]["sentence"] == (
+        "entropy 1.53 \u2192 0.99, held-out pass@32 (sum_that_equals/acc) 1 \u2192 0.968, "
+        "reward 0.216 \u2192 0.206; 36 steps."
+    )
+    assert said["runs"][0]["cost"]["no_gradient"] == pytest.approx(0.41, abs=0.01)
+    assert said["runs"][2]["verdict"]["headline"] == "On target"

@@ -50,12 +50,13 @@ def _entropy(runs: list[Run]) -> Panel:
 
 def _solved(runs: list[Run]) -> Panel:
     """pass@k on one validation set, which the title names; else validation scores; else pass@k in training."""
-    for of, what in ((validation_passes, "Held-out pass@k"), (validation_of, "Held-out score")):
+    for of, what in ((validation_passes, "pass@k"), (validation_of, "score")):
         sets = Counter(name for run in runs for name in of(run))
         if sets:
             name, more = max(sets, key=lambda name: sets[name]), len(sets) - 1
             curves = [each for place, run in enumerate(runs) for each in _of_set(run, place, of(run).get(name))]
-            return Panel(f"{what}: {name}" + (f" (and {more} more below)" if more else ""), "step", what[9:], curves)
+            title = f"Held-out {what}" + (", dashed: one try" if of is validation_passes else "") + f": {name}"
+            return Panel(title + (f" (and {more} more below)" if more else ""), "step", what, curves)
     curves = [each for place, run in enumerate(runs) for each in _of_set(run, place, training_pass(run))]
     return Panel("pass@k on training prompts", "step", "pass@k", curves)
 

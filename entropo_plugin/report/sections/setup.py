@@ -15,9 +15,10 @@ def setup_section(runs: list[Run]) -> Section:
     """A table of the starts and a table of the differences."""
     have = [run for run in runs if run.setup.config]
     started = [run for run in runs if run.setup.command or run.setup.started or run.setup.versions]
-    tables = [Table("Starts", ["run", "started", "versions", "command"], list(map(_start, started)))] if started else []
-    if len(have) > 1 and (rows := differences(have)):
-        tables.append(Table("Settings that differ", ["setting", *(run.name for run in have)], rows[:MOST]))
+    rows = differences(have) if len(have) > 1 else []
+    tables = [Table("Settings that differ", ["setting", *(run.name for run in have)], rows[:MOST])] if rows else []
+    if started:
+        tables.append(Table("Starts", ["run", "started", "versions", "command"], list(map(_start, started))))
     missing = lacking(runs, have, "configuration beside its log", REMEDY)
     return Section("setup", "How the runs were started", LEAD, missing=missing, tables=tables)
 

@@ -2,9 +2,11 @@ import json
 import re
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+import entropo_plugin.report
 from entropo_plugin.report.page import build, policy, render
 from entropo_plugin.report.runs import read_runs
 from entropo_plugin.report.tags import UNPRINTABLE, clean
@@ -121,3 +123,14 @@ def test_the_page_says_how_the_run_began(log):
     path = log("a/metrics.jsonl", {1: {"actor/entropy": 1.0}})
     path.with_name("metrics.run.json").write_text(json.dumps({"format": 1, "line": "entropo: active"}))
     assert "<b>a</b> entropo: active" in page(path)
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "report.md"
+
+
+def test_every_headline_has_its_heading_in_the_documentation():
+    folder = Path(entropo_plugin.report.__file__).parent / "findings"
+    source = "".join(path.read_text() for path in folder.glob("*.py"))
+    named = set(re.findall(r'Finding\(\s*"[a-z]+"[^"]*"([A-Z][^"]+)"', source))
+    headings = {line[4:] for line in DOCS.read_text().splitlines() if line.startswith("### ")}
+    assert {"Entropy collapsed", "On target", "Floor ahead", "Runs part"} <= named <= headings

@@ -118,10 +118,7 @@ def test_several_validation_sets_are_named_and_have_panels_of_their_own():
     titles = [panel.title for panel in pass_section([run(**SETS)]).panels]
     expected = ("Score: {}", "pass@k at the largest k: {}", "pass@k at the end: {}")
     assert titles == [title.format(name) for name in ("set2/acc", "set10/acc") for title in expected]
-    assert (
-        overview_section([run(**SETS)]).panels[0].title
-        == "Held-out pass@k, dashed: one try: set2/acc (and 1 more below)"
-    )
+    assert overview_section([run(**SETS)]).panels[0].title == "Held-out pass@k: set2/acc (and 1 more below)"
 
 
 def test_another_variable_of_a_validation_set_is_no_set():

@@ -55,8 +55,8 @@ def _solved(runs: list[Run]) -> Panel:
         if sets:
             name, more = max(sets, key=lambda name: sets[name]), len(sets) - 1
             curves = [each for place, run in enumerate(runs) for each in _of_set(run, place, of(run).get(name))]
-            title = f"Held-out {what}" + (", dashed: one try" if of is validation_passes else "") + f": {name}"
-            return Panel(title + (f" (and {more} more below)" if more else ""), "step", what, curves)
+            title = f"Held-out {what}: {name}" + (f" (and {more} more below)" if more else "")
+            return Panel(title, "step", f"{what}, dashed: k = 1" if of is validation_passes else what, curves)
     curves = [each for place, run in enumerate(runs) for each in _of_set(run, place, training_pass(run))]
     return Panel("pass@k on training prompts", "step", "pass@k", curves)
 

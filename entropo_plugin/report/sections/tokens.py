@@ -13,7 +13,7 @@ LEAD = (
 )
 REMEDY = "Train with entropo.monitor.tokens=20, or so many as you want a step."
 AROUND = 160
-EXCERPTS = 9
+EXCERPTS = 8
 VISIBLE = {"\n": "\u21b5", "\t": "\u21e5", " ": "\u2423", "\r": "\u240d"}
 
 Excerpt = list[CostlyToken | str]

@@ -22,9 +22,8 @@ COURSE = ("On target", "Swings around its target", "Entropy fell", "Entropy rose
 def verdict(run: Run, found: list[Finding]) -> Finding:
     """One sentence on a run: its gravest finding, or where its entropy stands, and the figures of the story."""
     own = [each for each in found if each.run == run.name]
-    named = [each for each in own if each.mood == "bad"] + [
-        each for name in COURSE for each in own if each.headline == name
-    ]
+    bad = [each for each in own if each.mood == "bad"]
+    named = bad + [each for name in COURSE for each in own if each.headline == name]
     first = named[0] if named else Finding("fact", "Too short to tell" if not own else own[0].headline, "", run.name)
     figures = [f"{what} {_course(data)}" for what, data in _story(run).items()]
     if (entropy := sound_entropy(run)) is not None and len(target := run.metrics.get(TARGET, ())) and len(entropy):
@@ -35,13 +34,10 @@ def verdict(run: Run, found: list[Finding]) -> Finding:
 def _story(run: Run) -> dict[str, Series]:
     """Entropy, held-out pass@k or score, and reward, as far as they are logged."""
     story = {"entropy": sound_entropy(run)}
-    for name, passes in list(validation_passes(run).items())[: not broken_passes(run)]:
-        story[f"held-out pass@{max(passes)} ({name})"] = passes[max(passes)]
-    if len(story) == 1:
-        story |= {
-            f"held-out score ({name})": data
-            for name, data in list(validation_of(run).items())[: not broken_passes(run)]
-        }
+    if not broken_passes(run):
+        scores = {f"held-out score ({name})": data for name, data in validation_of(run).items()}
+        solved = {f"held-out pass@{max(k)} ({name})": k[max(k)] for name, k in validation_passes(run).items()}
+        story |= dict(list((solved or scores).items())[:1])
     story["reward"] = sound_score(run)
     return {what: data for what, data in story.items() if data is not None and len(data)}
 

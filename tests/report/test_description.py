@@ -182,3 +182,8 @@ def test_a_missing_description_is_no_error_of_a_run(mine, tmp_path):
     assert one(mine()).about.line == ""
     with pytest.raises(ReportError, match="is a folder"):
         read_description(tmp_path)
+
+
+def test_bounds_that_move_with_the_run_are_not_named():
+    assert Coefficient("beta", 0.0, 0.0, "entropo.setting").bounds == ""
+    assert Coefficient("z", 0.001, 0.05).bounds == "0.001 to 0.05"

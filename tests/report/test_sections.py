@@ -148,7 +148,8 @@ def test_cost_adds_up_tokens_and_hours():
     )
     assert cost_section([given]).tables[0].rows == [["a", *["\u2013"] * 3, "1\u202f000", "1.5", "1.00%"]]
     assert clock(run(num_tokens=[5.0, 9.0]), "tokens").values.tolist() == [5.0, 9.0]
-    assert clock(given, "hours").values.tolist() == [1.0, 1.5]
+    assert clock(given, "hours").steps.tolist() == [0, 1, 2]  # a validation before the first step has its place
+    assert clock(given, "hours").values.tolist() == [0.0, 1.0, 1.5]
     assert clock(run(actor__entropy=[1.0]), "hours") is None
 
 

@@ -59,14 +59,7 @@ def _row(label: str, name: str, data: Series, finite: bool) -> list[str]:
     """Figures of the finite values; of a metric that is not finite at its end there is no end."""
     got = summarise(data)
     change = number(got.end - got.start)
-    ends = (
-        [number(got.end), change if change.startswith("\u2212") else f"+{change}"]
-        if finite
-        else ["not finite", "\u2013"]
-    )
-    figures = [number(got.start), *ends]
-    return [f"{label}, {name}", *figures, number(got.low), number(got.high), *_whole(got.area, got.points, data)]
-
-
-def _whole(area: float, points: int, data: Series) -> list[str]:
-    return [number(area), count(points), count(data.last_step)]
+    signed = change if change.startswith("\u2212") else f"+{change}"
+    ends = [number(got.end), signed] if finite else ["not finite", "\u2013"]
+    rest = [number(got.low), number(got.high), number(got.area), count(got.points), count(data.last_step)]
+    return [f"{label}, {name}", number(got.start), *ends, *rest]

@@ -122,12 +122,6 @@ class Cloud:
     broken: bool
 
     @property
-    def overtaken(self) -> bool:
-        """Whether a score that was reached lies above the ceiling."""
-        ceiling = self.fit.ceiling
-        return ceiling is not None and float(self.pairs[1].max()) > ceiling + 1e-9 * max(1.0, abs(ceiling))
-
-    @property
     def forecasts(self) -> bool:
         """Whether its ceiling may be shown."""
         return self.believed and not self.steered
@@ -135,7 +129,7 @@ class Cloud:
     @property
     def believed(self) -> bool:
         """Whether the fit describes the run."""
-        return self.fit.trusted and not self.overtaken and not self.broken
+        return self.fit.trusted and not self.broken
 
 
 def _curves(cloud: Cloud, colour: int) -> list[Curve]:
@@ -162,12 +156,6 @@ def _verdict(cloud: Cloud) -> str:
     fit = cloud.fit
     if fit.trusted and cloud.broken:
         return "Don't trust this fit: entropy or score is not finite at the end."
-    if fit.trusted and cloud.overtaken:
-        best = number(float(cloud.pairs[1].max()))
-        ceiling = number(fit.ceiling or 0.0)
-        return f"Don't trust this fit: its ceiling, {ceiling}, lies below a score of {best} that was reached."
     if fit.trusted and cloud.steered:
-        return (
-            f"R\u00b2 = {fit.r_squared:.2f}. Entropy was controlled: the fit describes the run, and forecasts nothing."
-        )
+        return f"R\u00b2 = {fit.r_squared:.2f}. Entropy was controlled: the fit describes it, and forecasts nothing."
     return fit.verdict.replace("R^2", "R\u00b2")

@@ -18,7 +18,7 @@ COLOURS = 8
 # Points of all curves of a page together, some 12 bytes each, and of one curve at most and at least.
 POINTS, MOST, LEAST = 40_000, 800, 60
 CLOCK_POINTS = 200
-SEED = re.compile(r"[\W_]*\bseeds?[\W_]*[0-9]+|[\W_]+s[0-9]+\b", re.IGNORECASE)
+SEED = re.compile(r"[\W_]*seeds?[\W_]*[0-9]+", re.IGNORECASE)
 
 
 def payload(runs: list[Run], sections: list[Section]) -> str:
@@ -57,10 +57,10 @@ def looks(runs: list[Run]) -> list[dict[str, Any]]:
     return found
 
 
-def configuration(run: Run) -> Any:
-    """What runs of one configuration share: the name without its seed, else the settings that are not incidental."""
+def configuration(run: Run) -> tuple[str, Any]:
+    """What runs of one configuration share: the name without its seed, if it has one, and the settings that last."""
     name = SEED.sub("", run.name)
-    return run.setup.lasting if name == run.name and run.setup.config else (name, run.name if name == run.name else "")
+    return "" if name == run.name and run.setup.config else name, run.setup.lasting
 
 
 def _clocks(run: Run) -> dict[str, Any]:

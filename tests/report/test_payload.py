@@ -69,6 +69,8 @@ def test_seeds_are_known_by_their_configuration_too():
     assert looks(named("a", "b", a=first, b=second))[1]["group"] == 0
     assert looks(named("a", "b", a=first, b=second | {"lr": "2e-6"}))[1]["group"] == 1
     assert looks(named("a", "b"))[1]["group"] == 1
+    apart = {"a-seed1": first, "a-seed2": second | {"lr": "2e-6"}}
+    assert looks(named(*apart, **apart))[1]["group"] == 1
 
 
 # Machado, Oliveira and Fernandes 2009, severity 1

@@ -97,18 +97,13 @@
     return { lines, bands };
   };
 
-  const stair = (x, y) => x.reduce((pair, value, i) => {
-    if (i) { pair[0].push(value - (value - x[i - 1]) * 1e-9); pair[1].push(y[i - 1]); }
-    pair[0].push(value); pair[1].push(y[i]);
-    return pair;
-  }, [[], []]);
   const seriesOf = (line) => {
     const dots = line.style === "dots", points = dots || line.style === "line-dots" || line.marked || line.x.length === 1;
     const thin = line.style === "dashed";
     return {
       label: line.label || "", stroke: line.colour, spanGaps: true, alpha: line.faint ? 0.28 : 1,
       width: line.edge ? 0 : line.faint ? 1 : thin ? 1.5 : 2, dash: thin ? TARGET : line.dash,
-      paths: dots ? () => null : undefined,
+      paths: dots ? () => null : line.style === "step" ? uPlot.paths.stepped({ align: 1 }) : undefined,
       points: { show: !line.edge && !line.faint && points, size: dots ? 6 : 7, width: 0, fill: line.colour },
     };
   };
@@ -218,8 +213,7 @@
     node.dataset.lines = lines.filter((line) => line.label).map((line) => line.label).join("|");
     node.setAttribute("role", "img");
     node.setAttribute("aria-label", `${chart.title}. ${chart.y} against ${chart.x}. ` + lines.filter((l) => l.label && l.y.length).map((l) => `${l.label}: from ${show(l.y[0])} to ${show(l.y[l.y.length - 1])}.`).join(" "));
-    const tables = lines.map((line) => (line.style === "step" ? stair(line.x, line.y) : [line.x, line.y]));
-    const data = tables.length ? uPlot.join(tables) : [[], []];
+    const data = lines.length ? uPlot.join(lines.map((line) => [line.x, line.y])) : [[], []];
     const plot = new uPlot(options(chart, node, lines, bands, data[0]), data, node);
     plots.set(node, plot);
     if (state.zoom) applyZoom(node, plot);
@@ -235,12 +229,11 @@
       const key = state.mean ? "group " + run.group : place;
       if (seen.has(key)) return;
       seen.add(key);
-      const button = document.createElement("button"), key_ = swatch(run, state.mean);
+      const button = document.createElement("button");
       button.type = "button"; button.setAttribute("aria-pressed", String(!state.hidden.has(key)));
-      const name = document.createElement("span"), more = document.createElement("small");
-      name.textContent = state.mean ? run.groupName : run.name;
-      more.textContent = state.mean && run.seeds > 1 ? `${run.seeds} seeds` : `${run.last} steps`;
-      button.append(key_, name, more);
+      button.innerHTML = swatch(run) + "<span></span><small></small>"; // numbers alone; what a run is called is text
+      button.children[1].textContent = state.mean ? run.groupName : run.name;
+      button.children[2].textContent = state.mean && run.seeds > 1 ? `${run.seeds} seeds` : `${run.last} steps`;
       button.addEventListener("click", () => { if (!state.hidden.delete(key)) state.hidden.add(key); redraw(); });
       entries.push(button);
     });
@@ -248,16 +241,10 @@
     $("legend").replaceChildren(...entries);
     if (focus >= 0) entries[focus]?.focus();
   };
-  const swatch = (run, plain) => {
-    const make = (name, attributes) => {
-      const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-      for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-      return node;
-    };
-    const svg = make("svg", { viewBox: "0 0 28 10", "aria-hidden": "true", class: "c" + run.colour });
-    svg.append(make("path", { d: "M1 5H27", "stroke-dasharray": plain ? "none" : DASHES[run.dash % MARKED].join(" ") || "none" }));
-    if (!plain && run.dash >= MARKED) svg.append(make("circle", { cx: 14, cy: 5, r: 3.5 }));
-    return svg;
+  const swatch = (run) => {
+    const dash = state.mean ? [] : DASHES[run.dash % MARKED], dot = !state.mean && run.dash >= MARKED;
+    const line = `<path d="M1 5H27" stroke-dasharray="${dash.join(" ") || "none"}"/>`;
+    return `<svg viewBox="0 0 28 10" aria-hidden="true" class="c${run.colour}">${line}${dot ? '<circle cx="14" cy="5" r="3.5"/>' : ""}</svg>`;
   };
 
   // CSV: what was logged, before smoothing, of the runs that are shown.

@@ -19,6 +19,7 @@ LARGEST = 10**6
 # verl prints its configuration, and Ray puts the worker's name before each line, in colour.
 PREFIX = re.compile(r"^(\x1b\[\d+m)?\(\w+ pid=\d+[^)]*\)(\x1b\[0m)? ?")
 PRINTED = 20_000
+ENTRY = ("python", "-m", "verl.trainer.main_ppo")
 LONGEST, LONGEST_COMMAND = 200, 4000
 # Of two runs of one configuration these may differ.
 INCIDENTAL = re.compile(r"seed|experiment_name|project_name|dir\b|path|folder|files|port\b|run_name", re.IGNORECASE)
@@ -50,14 +51,14 @@ class Setup:
 
 def read_setup(log: Path, description: Path, started: float | None) -> Setup:
     """What the run says in its ``run.json``; what that does not say is taken from Hydra's folder, then from the log."""
-    said = _mapping(description, json.loads)
-    folder = next((each for each in _hydra(home(log)) if each.is_dir()), None)
-    config = said.get("config") or (_mapping(folder / "config.yaml", _yaml) if folder else {}) or _printed(home(log))
-    command = said.get("command") or (_command(folder) if folder else "")
+    said = _parsed(description, json.loads, dict)
+    folder = next((each for each in _hydra(home(log)) if each.is_dir()), home(log))
+    config = said.get("config") or _parsed(folder / "config.yaml", _yaml, dict) or _printed(home(log))
+    overrides = _parsed(folder / "overrides.yaml", _yaml, list)
+    command = said.get("command") or (shlex.join([*ENTRY, *map(str, overrides)]) if overrides else "")
     command = re.sub(rf"({SECRET}[ =])\S+", r"\1***", str(command)[:LONGEST_COMMAND], flags=re.IGNORECASE)
     first = datetime.fromtimestamp(started, timezone.utc).isoformat(" ", "minutes") if started else ""
-    versions = said["versions"] if isinstance(said.get("versions"), dict) else {}
-    return Setup(dict(_flat(config)), command, str(said.get("date") or first)[:40], dict(_flat(versions)))
+    return Setup(_settings(config), command, str(said.get("date") or first)[:40], _settings(said.get("versions")))
 
 
 def _hydra(folder: Path) -> list[Path]:
@@ -65,28 +66,22 @@ def _hydra(folder: Path) -> list[Path]:
 
 
 def _yaml(text: str) -> Any:
+    """Without aliases, of which a small file could make a large one; Hydra writes none."""
     import yaml  # comes with every host, and with nothing that the report needs
 
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
+        return None
     return yaml.safe_load(text)
 
 
-def _mapping(path: Path, parse: Any) -> dict[str, Any]:
-    """A file's mapping; nothing where there is no such file, or where it is damaged."""
+def _parsed(path: Path, parse: Any, kind: Any) -> Any:
+    """What a file holds, if it is of that kind; nothing where there is no such file, or where it is damaged."""
     try:
         with opened(path, LARGEST) as file:
             found = parse(file.read().decode())
     except Exception:  # whatever a parser raises: a run's settings are worth a table, and never the report
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _command(folder: Path) -> str:
-    try:
-        with opened(folder / "overrides.yaml", LARGEST) as file:
-            overrides = _yaml(file.read().decode())
-        return shlex.join(["python", "-m", "verl.trainer.main_ppo", *map(str, overrides)])
-    except Exception:
-        return ""
+        return kind()
+    return found if isinstance(found, kind) else kind()
 
 
 def _printed(folder: Path) -> dict[str, Any]:
@@ -113,6 +108,14 @@ def _dictionary(rows: Iterator[bytes]) -> Iterator[str]:
                 return
         if number > PRINTED:
             return
+
+
+def _settings(value: Any) -> dict[str, str]:
+    """Dotted names and values; nothing where they are nested beyond all sense."""
+    try:
+        return dict(_flat(value))
+    except RecursionError:
+        return {}
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

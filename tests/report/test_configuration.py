@@ -72,7 +72,9 @@ def test_nothing_that_may_be_a_key_goes_into_the_report(log):
     assert setup.config == expected
 
 
-@pytest.mark.parametrize("config", ["[", "- a\n", "a: !!python/object:os.system {}\n", "&a [*a]", "\x00"])
+@pytest.mark.parametrize(
+    "config", ["[", "- a\n", "a: !!python/object:os.system {}\n", "&a [*a]", "a: &a {b: *a}\n", "\x00"]
+)
 @pytest.mark.parametrize("printed", ["{'a':", "{'a': __import__('os')}", "{'a': " + "[" * 10_000, "{'a': 1}}"])
 def test_damaged_settings_cost_nothing(log, tmp_path, config, printed):
     path = log("grpo/metrics.jsonl", METRICS)
@@ -80,6 +82,13 @@ def test_damaged_settings_cost_nothing(log, tmp_path, config, printed):
     (path.parent / "train.log").write_text(printed)
     path.with_name("metrics.run.json").write_text(json.dumps({"format": 1, "versions": 3, "config": [1], "date": {}}))
     assert one(path).setup.config == {}
+
+
+def test_settings_that_are_nested_without_end_cost_nothing(log):
+    path = log("grpo/metrics.jsonl", METRICS)
+    nested = '{"format": 1, "config": ' + '{"a": ' * 980 + "1" + "}" * 981
+    path.with_name("metrics.run.json").write_text(nested)
+    assert len(one(path).setup.config) <= 1
 
 
 def test_settings_that_differ_are_a_table(log):

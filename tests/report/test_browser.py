@@ -24,7 +24,7 @@ FLAGS = [
     "--disable-sync",
     "--enable-logging=stderr",
     "--hide-scrollbars",
-    "--virtual-time-budget=3000",
+    "--virtual-time-budget=60000",
 ]
 DARK = "--blink-settings=preferredColorScheme=0"
 ENTROPY = "entropo/entropy/token_mean"

@@ -67,7 +67,7 @@ def _panel(axes: Any, panel: Panel) -> None:
     for curve in panel.curves:
         _curve(axes, curve)
     axes.set(xlabel=_plain(panel.x_label), ylabel=_plain(panel.y_label))
-    if panel.zero and axes.get_ylim()[0] < 0 <= min((min(curve.y) for curve in panel.curves), default=0):
+    if panel.zero and min((min(curve.y) for curve in panel.curves), default=0) >= 0:
         axes.set_ylim(bottom=0)
     axes.set_title(_plain(panel.title), loc="left", fontsize=10)
     if panel.log_x:

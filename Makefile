@@ -13,7 +13,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH = torch==2.13.0+cpu
 # CUDA builds that come along and break with a CPU torch ("operator torchvision::nms does not exist")
 UNWANTED = torchvision torchaudio torchcodec triton
-SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js')
+SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js' -o -name '*.html')
 DEMO_ARGS ?=
 # A third run that would not fit into these minutes, the installation included, is left out of the demo.
 DEMO_MINUTES ?= 12

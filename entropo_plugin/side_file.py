@@ -9,6 +9,11 @@ TOKENS = "tokens.jsonl"
 RUN = "run.json"
 
 
+def stem(log: Path) -> str:
+    """A log's name without what it ends in: ``try-2`` for ``try-2.jsonl`` and ``try-2.jsonl.gz``."""
+    return Path(log.name.removesuffix(".gz")).stem
+
+
 def beside(log: Path, name: str) -> Path:
     """A side file of one log: ``try-2.run.json`` for ``try-2.jsonl``; in a TensorBoard folder ``run.json`` itself.
 
@@ -18,4 +23,4 @@ def beside(log: Path, name: str) -> Path:
     """
     if log.is_dir():
         return log / name
-    return log.with_name(name if "tfevents" in log.name else f"{log.stem}.{name}")
+    return log.with_name(name if "tfevents" in log.name else f"{stem(log)}.{name}")

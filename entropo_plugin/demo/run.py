@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from entropo_plugin.demo import task
-from entropo_plugin.demo.outcome import Outcome, curve, table, write_summary
+from entropo_plugin.demo.outcome import Outcome, table, write_summary
 from entropo_plugin.fields import ConfigError
 from entropo_plugin.launch import TrainingFailed, train
 
@@ -19,6 +19,8 @@ OBJECTIVES = {
     "repo_d": ["+entropo=repo_d", "entropo.repo.zeta.initial=1"],
 }
 SAMPLES = 32
+# held-out pass@k before the training, then this many times
+VALIDATIONS = 4
 # 12 prompts x 8 answers a step, four optimizer steps on 24 each. In a simulation of this task two GRPO runs of twenty
 # ended at reward 0 with a constant rate and one with a decaying one; that was with the larger epsilon, too.
 SETTINGS = [
@@ -31,6 +33,7 @@ SETTINGS = [
     "actor_rollout_ref.actor.optim.lr_scheduler_type=cosine",
     "actor_rollout_ref.actor.optim.min_lr_ratio=0.1",
     "+actor_rollout_ref.actor.optim.override_optimizer_config.eps=1e-5",
+    "entropo.monitor.tokens=20",
 ]
 LABELS = {"repo_r": "REPO-R", "repo_d": "REPO-D", "repo_neutral": "model-based REPO"}
 DEFAULT = ["repo_r", "repo_neutral"]
@@ -131,7 +134,8 @@ def _overrides(folder: Path, options: argparse.Namespace) -> list[str]:
         f"trainer.validation_data_dir={folder / 'validation'}",
         f"trainer.experiment_name={folder.name}",
         f"trainer.total_training_steps={options.steps}",
-        f"trainer.test_freq={options.steps}",
+        "trainer.val_before_train=true",
+        f"trainer.test_freq={max(1, options.steps // VALIDATIONS)}",
         f"actor_rollout_ref.rollout.val_kwargs.n={SAMPLES}",
         "actor_rollout_ref.rollout.val_kwargs.do_sample=true",
         "actor_rollout_ref.rollout.val_kwargs.temperature=1.0",
@@ -144,17 +148,14 @@ def _overrides(folder: Path, options: argparse.Namespace) -> list[str]:
 
 def _show(out: Path, outcomes: dict[str, Outcome], options: argparse.Namespace, seconds: float) -> None:
     from entropo_plugin.report import main as report
-    from entropo_plugin.report.picture import draw_curves
+    from entropo_plugin.report.png import write_png
+    from entropo_plugin.report.runs import read_runs
+    from entropo_plugin.report.sections.overview import overview_section
 
-    runs = {}
-    for name, outcome in outcomes.items():
-        entropy = curve(out / name, "entropo/entropy/token_mean")
-        runs[outcome.name] = {"entropy": entropy, "reward": curve(out / name, "critic/score/mean")}
-        runs[outcome.name]["target"] = curve(out / name, "entropo/target")
-    title = "Write three digits whose sum is N: dozens of right answers per prompt"
-    picture = draw_curves(runs, out / "demo.png", title)
+    folders = [str(out / name) for name in outcomes]
+    picture = write_png(overview_section(read_runs(folders)), out / "demo.png")
     summary = write_summary(out, list(outcomes.values()), options.seed)
     print(f"\n{table(list(outcomes.values()))}\n", flush=True)
-    report([*(str(out / name) for name in outcomes), "--out", str(out / "report.html")])
+    report([*folders, "--out", str(out / "report.html")])
     print(f"picture: {picture}\nnumbers: {summary}\nlogs:    {out}/*/train.log, metrics.jsonl")
     print(f"The whole demo took {seconds / 60:.1f} minutes.")

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entropo_plugin.report.log import Log
-from entropo_plugin.report.search import is_events
+from entropo_plugin.report.search import is_events, natural
 from entropo_plugin.report.series import Series, split
+from entropo_plugin.side_file import stem as stem_of
 
 # Names that say nothing about the run: its folder's name does.
 NAMELESS = {"metrics", "log", "train", "trainer_state"}
@@ -30,7 +31,7 @@ def run_name(path: Path) -> str | None:
     """
     if is_events(path):
         return ""
-    stem = NUMBERS.sub("", path.stem)
+    stem = NUMBERS.sub("", stem_of(path))
     word = WORD.search(stem)
     if word is None or word[2].lower() not in COUNTED:
         return None
@@ -62,15 +63,6 @@ def ordered(files: list[list[Log]]) -> list[Log]:
         return (logs[0].started or 0.0) if timed else 0.0, step, natural(logs[0].path.name)
 
     return [log for logs in sorted(files, key=place) for log in logs]
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts numbers within names by their size."""
-    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in _pieces(name)]
-
-
-def _pieces(name: str) -> list[str]:
-    return re.split(r"([0-9]{1,18})", name)
 
 
 def join(logs: list[Log]) -> tuple[dict[str, Series], dict[str, Steps], list[str]]:

@@ -12,20 +12,28 @@ from entropo_plugin.report.findings import findings
 from entropo_plugin.report.output import check_out, write_whole
 from entropo_plugin.report.page import build, render
 from entropo_plugin.report.png import write_pngs
-from entropo_plugin.report.runs import Run, read_runs
+from entropo_plugin.report.runs import GIVE, Run, read_runs
 from entropo_plugin.report.search import inputs
 from entropo_plugin.report.tags import one_line
 from entropo_plugin.report.verdict import as_json, status
 from entropo_plugin.report.watch import watch
 
 EVERY = 10.0
+# Real trainings of 36 steps each on two cores: stock GRPO and two objectives, as `entropo demo` makes them.
+EXAMPLE = Path(__file__).parent / "example"
 OUT = "entropo-report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments, on a parser of its own or of the whole command line."""
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="file log (.jsonl), TensorBoard folder, or a folder with runs below it"
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="file log (.jsonl, .jsonl.gz), TensorBoard folder, W&B's offline folder or CSV, or a folder of runs",
+    )
+    parser.add_argument(
+        "--demo", action="store_true", help="draw the three trainings of `entropo demo` that the package ships; no RUN"
     )
     parser.add_argument("--out", metavar="FILE.html", help=f"the report to write, or a folder for it (default {OUT})")
     parser.add_argument(
@@ -64,6 +72,10 @@ def main(argv: list[str]) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run the command with parsed arguments; returns its exit status."""
     try:
+        if options.demo == bool(options.runs):
+            raise ReportError(f"Give either --demo or runs: {GIVE}.")
+        if options.demo:
+            options.runs = [str(run) for run in sorted(EXAMPLE.iterdir())]
         if options.json and options.watch is not None:
             raise ReportError("--json says once what the findings are; leave --watch out.")
         if options.out or not options.json:

@@ -36,6 +36,8 @@ class Coefficient:
     @property
     def bounds(self) -> str:
         """``0.001 to 0.05``, ``at most 0.05``, or nothing."""
+        if self.low is not None and self.low == self.high:  # bounds that move with the run
+            return ""
         if self.low is not None and self.high is not None:
             return f"{number(self.low)} to {number(self.high)}"
         if self.high is not None:

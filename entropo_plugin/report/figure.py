@@ -1,11 +1,15 @@
-"""A picture before it is drawn: panels of curves and bands over labelled axes. svg.py and png.py draw it."""
+"""A picture before it is drawn: panels of curves and bands over labelled axes. app.js and png.py draw it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from entropo_plugin.report.series import Series
+from entropo_plugin.report.tokens import CostlyToken
 
 
 @dataclass(frozen=True)
@@ -13,19 +17,17 @@ class Curve:
     """One line or cloud.
 
     Attributes:
-        label: what the legend and the read-out call it; "" keeps it out of both.
+        label: what the read-out and the table call it; it begins with the run's name.
         x, y: its points.
-        colour: number of the run; runs keep their colour throughout the report.
-        style: solid | dashed | faint | step | dots | line-dots.
-        listed: whether the legend names it.
+        run: number of the run, which decides on colour and dash throughout the report.
+        style: solid | noisy (a running mean over a faint trace) | dashed | step | dots | line-dots.
     """
 
     label: str
     x: list[float]
     y: list[float]
-    colour: int
+    run: int
     style: str = "solid"
-    listed: bool = True
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,7 @@ class Band:
     x: list[float]
     low: list[float]
     high: list[float]
-    colour: int
-    strong: bool = False
+    run: int
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,11 @@ class Panel:
 
     Attributes:
         title: what it shows, in a few words.
-        x_label, y_label: names of the axes with their units.
+        x_label, y_label: names of the axes with their units; over "step" a reader may choose tokens or time.
         curves, bands: what is drawn, in this order: bands, then curves.
-        x_ticks: ticks to use in place of round numbers.
         log_x: base-2 logarithmic x.
         zero: whether y begins at 0 when all values are above it.
-        height: relative height.
-        y_limits: limits of y in place of those of the data.
-        half: stands beside another on a wide screen.
+        limits: limits of y in place of those of the data.
     """
 
     title: str
@@ -60,20 +58,18 @@ class Panel:
     y_label: str
     curves: list[Curve] = field(default_factory=list)
     bands: list[Band] = field(default_factory=list)
-    x_ticks: list[float] | None = None
     log_x: bool = False
     zero: bool = False
-    height: float = 1.0
-    y_limits: tuple[float, float] | None = None
-    half: bool = False
+    limits: tuple[float, float] | None = None
 
-    def limits(self) -> tuple[float, float, float, float]:
-        """Smallest and largest x and y that are drawn."""
-        xs = [curve.x for curve in self.curves] + [band.x for band in self.bands]
-        ys = [curve.y for curve in self.curves] + [side for band in self.bands for side in (band.low, band.high)]
-        x, y = np.concatenate(xs), np.concatenate(ys)
-        low, high = self.y_limits or (float(y.min()), float(y.max()))
-        return float(x.min()), float(x.max()), min(low, 0.0) if self.zero else low, high
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text; the first column names the row."""
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,8 @@ class Section:
         panels: its pictures.
         missing: what the runs lack for this section, and what to do about it.
         remarks: sentences under the pictures.
-        body: finished HTML that stands below, escaped by its maker.
+        tables: below the pictures.
+        excerpts: responses with their costly tokens, by the number of the run.
     """
 
     key: str
@@ -96,7 +93,13 @@ class Section:
     panels: list[Panel] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    body: str = ""
+    tables: list[Table] = field(default_factory=list)
+    excerpts: dict[int, list[list[CostlyToken | str]]] = field(default_factory=dict)
+
+
+def curve(label: str, data: Series, run: int, style: str = "solid") -> Curve:
+    """A series as one curve."""
+    return Curve(label, floats(data.steps), floats(data.values), run, style)
 
 
 def floats(values: ArrayLike) -> list[float]:

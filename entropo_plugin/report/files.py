@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +44,10 @@ def opened(path: Path, most: int = LARGEST_LOG) -> Iterator[BinaryIO]:
         os.close(descriptor)
         raise
     with os.fdopen(descriptor, "rb") as file:
-        yield file
+        try:
+            yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file  # type: ignore[misc]
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ReportError(f"{path} is no whole gzip file: {error}.") from error
 
 
 def _check(path: Path, state: os.stat_result, most: int) -> None:
@@ -64,7 +69,11 @@ def kind(state: os.stat_result) -> str:
 
 def lines(file: BinaryIO, longest: int = LONGEST_LINE) -> Iterator[bytes]:
     """Each line; of one that is longer than any record only the beginning, which is no JSON."""
+    total = 0
     while line := file.readline(longest):
+        total += len(line)
+        if total > LARGEST_LOG:
+            raise ReportError(f"A packed log has more than {LARGEST_LOG / 1e6:.0f} MB: no more are read.")
         if len(line) == longest and not line.endswith(b"\n"):
             rest = b"..."
             while rest and not rest.endswith(b"\n"):

@@ -22,6 +22,13 @@ WANTED = (
     "critic/score/mean",
     "critic/rewards/mean",
     "response_length/mean",
+    "perf/total_num_tokens",
+    "perf/time_per_step",
+    "timing_s/step",
+    "num_tokens",
+    "train/num_tokens",
+    "frac_reward_zero_std",
+    "train/frac_reward_zero_std",
     "val-core/",
     "val-aux/",
 )

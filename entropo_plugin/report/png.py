@@ -5,32 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from entropo_plugin.report.figure import Curve, Panel, Section
 from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.output import replaceable
-from entropo_plugin.report.scale import padded
+from entropo_plugin.report.series import Series, smooth
 from entropo_plugin.report.tags import one_line
 
-PALETTE = ("#1f5fbf", "#cf4a0c", "#12805c", "#8b3fb0", "#a17300", "#c0266d", "#0b7f93", "#5b6470")
+PALETTE = ("#1f62b8", "#d4570a", "#0e8f76", "#c269bc", "#6b1f2a", "#169ddc", "#1c2331", "#705b06")
+DASHES = ("-", "--", "-.", (0, (4, 2)))
 STYLES: dict[str, dict[str, Any]] = {
-    "solid": {"lw": 1.8},
-    "dashed": {"lw": 1.4, "ls": "--"},
-    "faint": {"lw": 0.7, "alpha": 0.35},
-    "step": {"lw": 1.8, "drawstyle": "steps-post"},
+    "dashed": {"lw": 1.4, "ls": ":"},
+    "step": {"drawstyle": "steps-post"},
     "dots": {"ls": "", "marker": "o", "ms": 4, "alpha": 0.75},
-    "line-dots": {"lw": 1.8, "marker": "o", "ms": 4},
+    "line-dots": {"marker": "o", "ms": 4},
 }
 
 
 def write_pngs(sections: list[Section], folder: Path) -> list[Path]:
-    """One PNG for each section with pictures, named after it.
-
-    Raises:
-        ReportError: matplotlib is missing.
-    """
-    pyplot = _pyplot()
+    """One PNG for each section with pictures, named after it."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [_write(pyplot, section, folder / f"{section.key}.png") for section in sections if section.panels]
+    return [write_png(section, folder / f"{section.key}.png") for section in sections if section.panels]
 
 
 def _pyplot() -> Any:
@@ -44,40 +40,35 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _write(pyplot: Any, section: Section, path: Path) -> Path:
-    rows = _rows(section.panels)
-    heights = [max(panel.height for panel in row) for row in rows]
-    picture = pyplot.figure(figsize=(10, 0.8 + 3.2 * sum(heights)), layout="constrained")
-    grid = picture.add_gridspec(len(rows), 2, height_ratios=heights)
-    for place, row in enumerate(rows):
-        for column, panel in enumerate(row):
-            _panel(picture.add_subplot(grid[place, column] if panel.half else grid[place, :]), panel)
-    picture.suptitle(_plain(section.title), fontsize=13, fontweight="bold")
-    picture.savefig(replaceable(path), dpi=140)
+def write_png(section: Section, path: Path) -> Path:
+    """A section's panels, three in a row.
+
+    Raises:
+        ReportError: matplotlib is missing.
+    """
+    pyplot = _pyplot()
+    across = min(3, len(section.panels))
+    down = -(-len(section.panels) // across)
+    size = (max(6.0, 4.6 * across), 0.5 + 3.4 * down)
+    picture, axes = pyplot.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+    for place, panel in enumerate(section.panels):
+        _panel(axes.flat[place], panel)
+    for empty in axes.flat[len(section.panels) :]:
+        empty.remove()
+    picture.suptitle(_plain(section.title), fontsize=12, fontweight="bold")
+    picture.savefig(replaceable(path), dpi=120)
     pyplot.close(picture)
     return path
 
 
-def _rows(panels: list[Panel]) -> list[list[Panel]]:
-    """Half panels in pairs, whole ones alone."""
-    rows: list[list[Panel]] = []
-    for panel in panels:
-        if panel.half and rows and rows[-1][0].half and len(rows[-1]) == 1:
-            rows[-1].append(panel)
-        else:
-            rows.append([panel])
-    return rows
-
-
 def _panel(axes: Any, panel: Panel) -> None:
     for band in panel.bands:
-        axes.fill_between(
-            band.x, band.low, band.high, color=_colour(band.colour), alpha=0.28 if band.strong else 0.15, lw=0
-        )
+        axes.fill_between(band.x, band.low, band.high, color=PALETTE[band.run % len(PALETTE)], alpha=0.2, lw=0)
     for curve in panel.curves:
         _curve(axes, curve)
-    low, high = padded(*panel.limits()[2:])
-    axes.set(xlabel=_plain(panel.x_label), ylabel=_plain(panel.y_label), ylim=(low, high))
+    axes.set(xlabel=_plain(panel.x_label), ylabel=_plain(panel.y_label))
+    if panel.zero and min((min(curve.y) for curve in panel.curves), default=0) >= 0:
+        axes.set_ylim(bottom=0)
     axes.set_title(_plain(panel.title), loc="left", fontsize=10)
     if panel.log_x:
         axes.set_xscale("log", base=2)
@@ -88,12 +79,13 @@ def _panel(axes: Any, panel: Panel) -> None:
 
 
 def _curve(axes: Any, curve: Curve) -> None:
-    label = _plain(curve.label) if curve.label and curve.listed else "_nolegend_"
-    axes.plot(curve.x, curve.y, color=_colour(curve.colour), label=label, **STYLES[curve.style])
-
-
-def _colour(run: int) -> str:
-    return PALETTE[run % len(PALETTE)]
+    again, colour = divmod(curve.run, len(PALETTE))
+    look = {"color": PALETTE[colour], "ls": DASHES[again % len(DASHES)], "lw": 1.8}
+    mean = smooth(Series(np.asarray(curve.x), np.asarray(curve.y))) if curve.style == "noisy" else None
+    if mean is not None:
+        axes.plot(curve.x, curve.y, **look | {"lw": 0.7, "alpha": 0.35})
+    y = curve.y if mean is None else mean.values
+    axes.plot(curve.x, y, label=_plain(curve.label), **look | STYLES.get(curve.style, {}))
 
 
 def _plain(label: str) -> str:

@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from entropo_plugin.report.attempts import NAMELESS, Steps, grouped, join, last_steps, ordered, run_name
+from entropo_plugin.report.configuration import Setup, read_setup
+from entropo_plugin.report.csv_export import read_csvs
 from entropo_plugin.report.description import Description, read_descriptions
 from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.jsonl import NoLog, read_jsonl
 from entropo_plugin.report.log import Log
-from entropo_plugin.report.search import STATE, folders, home, is_events
+from entropo_plugin.report.search import STATE, folders, home, is_events, natural
 from entropo_plugin.report.series import Series
 from entropo_plugin.report.tensorboard import read_events
 from entropo_plugin.report.tokens import CostlyToken, read_tokens
 from entropo_plugin.report.trainer_state import read_trainer_state
-from entropo_plugin.side_file import RUN, TOKENS, beside
+from entropo_plugin.report.wandb_file import read_wandb
+from entropo_plugin.side_file import RUN, TOKENS, beside, stem
 
 MOST_NAMED = 3
 
@@ -35,6 +38,7 @@ class Run:
         notes: what a reader should know about its log.
         about: what the run says about itself.
         folder: the folder above what it is called after, which tells runs of one name apart.
+        setup: how it was started.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     about: Description = field(default_factory=Description)
     folder: str = ""
+    setup: Setup = field(default_factory=Setup)
 
     def first_of(self, *names: str) -> tuple[str, Series] | None:
         """The first of these metrics that the run has."""
@@ -66,10 +71,12 @@ def read_runs(paths: list[str]) -> list[Run]:
     Raises:
         ReportError: a path holds no run.
     """
+    if paths == sorted(paths):  # as a shell gives them: seed10 before seed2
+        paths = sorted(paths, key=natural)
     return distinct([run for path in paths for run in read_path(Path(path))])
 
 
-GIVE = "a log of verl's file logger (.jsonl), a TensorBoard folder, or the output folder of a TRL run"
+GIVE = "a log of verl's file logger (.jsonl), a TensorBoard folder, the output folder of a TRL run, or W&B's export"
 
 
 def read_path(path: Path) -> list[Run]:
@@ -77,9 +84,13 @@ def read_path(path: Path) -> list[Run]:
     if not path.exists():
         raise ReportError(f"{path} does not exist. Give {GIVE}.")
     if not path.is_dir():
-        return [_run(path, [_read(path)])]
+        errors: list[ReportError] = []
+        found = [_run(path, [logs]) for logs in _all([path], errors)]
+        if not found:
+            raise errors[0] if errors else ReportError(NOTHING.format(path=path))
+        return found
     runs: list[Run] = []
-    errors: list[ReportError] = []
+    errors = []
     for folder, files in folders(path):
         new, unread = read_folder(folder, files)
         if new:
@@ -105,6 +116,7 @@ def read_folder(folder: Path, files: list[Path]) -> tuple[list[Run], list[Report
     Where a file log lies beside TensorBoard's events, the file log counts.
     """
     errors: list[ReportError] = []
+    files = sorted(files, key=lambda path: natural(path.name))
     logs = _all([path for path in files if not is_events(path)], errors)
     events = [path for path in files if is_events(path)]
     ignored = bool(logs and events)
@@ -138,8 +150,10 @@ def left_out(errors: list[ReportError]) -> list[str]:
 
 def _all(paths: list[Path], errors: list[ReportError]) -> list[list[Log]]:
     """Every file that is a log, as its attempts."""
-    files = []
+    files = read_csvs([path for path in paths if path.suffix == ".csv"], errors)
     for path in paths:
+        if path.suffix == ".csv":
+            continue
         try:
             files.append(_read(path))
         except ReportError as error:
@@ -151,6 +165,8 @@ def _read(path: Path) -> list[Log]:
     try:
         if path.name == STATE:
             return read_trainer_state(path)
+        if path.suffix == ".wandb":
+            return read_wandb(path)
         return read_events(path) if is_events(path) else read_jsonl(path)
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror}.") from error
@@ -173,7 +189,10 @@ def _run(place: Path, files: list[list[Log]]) -> Run:
     about, unsaid = read_descriptions([side for side, _ in _side_files(list(until), RUN)])
     notes += replaced + _counted(broken, logs) + unread + unsaid
     name, above = _names(place, files)
-    return Run(name, metrics, broken, tokens, notes, about, above)
+    last = logs[-1].path
+    own = beside(last, RUN)
+    setup = read_setup(last, own if own.is_file() else home(last) / RUN, logs[0].started)
+    return Run(name, metrics, broken, tokens, notes, about, above, setup)
 
 
 def _side_files(logs: list[Path], name: str) -> list[tuple[Path, Path]]:
@@ -201,7 +220,7 @@ def _names(place: Path, files: list[list[Log]]) -> tuple[str, str]:
     if place.is_dir() and own is not None:
         name = own or folder.name
     else:
-        own = "" if is_events(first) or first.stem in NAMELESS else first.stem
+        own = "" if is_events(first) or stem(first) in NAMELESS else stem(first)
         name = own or folder.name
     above = folder.name if own else folder.parent.name
     return _printable(name), _printable(above)

@@ -12,6 +12,8 @@ from entropo_plugin.side_file import RUN, TOKENS
 EVENTS = "tfevents"
 # transformers' own log, in each of its checkpoints
 STATE = "trainer_state.json"
+# verl's file logger, packed or not, and W&B's exports
+LOGS = (".jsonl", ".jsonl.gz", ".csv", ".wandb")
 CHECKPOINT = re.compile(r"checkpoint-([0-9]{1,18})")
 
 
@@ -22,7 +24,7 @@ def is_events(path: Path) -> bool:
 
 def is_log(path: Path) -> bool:
     """Whether a file may be a log, by its name."""
-    return is_events(path) or path.name == STATE or (path.suffix == ".jsonl" and not is_side_file(path))
+    return is_events(path) or path.name == STATE or (path.name.endswith(LOGS) and not is_side_file(path))
 
 
 def is_side_file(path: Path) -> bool:
@@ -42,8 +44,8 @@ def folders(path: Path) -> Iterator[tuple[Path, list[Path]]]:
             below.clear()
             continue
         seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        files = [Path(folder, name) for name in sorted(names)]
+        below[:] = sorted((name for name in below if not name.startswith(".")), key=natural)
+        files = [Path(folder, name) for name in names]
         checkpoints = _checkpoints(Path(folder), below)
         below[:] = [name for name in below if name not in checkpoints]
         if checkpoints and STATE not in names and not _has_events(Path(folder, "runs")):
@@ -84,3 +86,12 @@ def inputs(path: Path) -> Iterator[Path]:
 
 def _side_files(folder: Path) -> Iterator[Path]:
     yield from (file for file in folder.glob("*.json*") if is_side_file(file))
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers within names by their size."""
+    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in _pieces(name)]
+
+
+def _pieces(name: str) -> list[str]:
+    return re.split(r"([0-9]{1,18})", name)

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 # Shares of a run: its start and its end are averaged over this much, and a curve is smoothed over that much.
 END_SHARE = 0.1
 SMOOTH_SHARE = 0.04
-SMOOTH_LEAST = 60
 
 
 @dataclass(frozen=True)
@@ -107,9 +106,9 @@ def thin(data: Series, most: int) -> Series:
 def smooth(data: Series) -> Series | None:
     """Centred running mean over 4 % of the points; None for a series too short to need one."""
     n = len(data)
-    if n < SMOOTH_LEAST:
+    half = int(SMOOTH_SHARE * n / 2)
+    if not half:
         return None
-    half = max(1, round(SMOOTH_SHARE * n / 2))
     total = np.concatenate([[0.0], np.cumsum(data.values)])
     place = np.arange(n)
     low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, n)
@@ -122,3 +121,9 @@ def together(*parts: Series) -> tuple[NDArray[np.int64], list[NDArray[np.float64
     for part in parts[1:]:
         shared = np.intersect1d(shared, part.steps, assume_unique=True)
     return shared, [part.values[np.searchsorted(part.steps, shared)] for part in parts]
+
+
+def noise(values: NDArray[np.float64]) -> float:
+    """Standard deviation of one value about a smooth course: 1.48 median |d - median d| / sqrt 2, d its changes."""
+    changes = np.diff(values)
+    return 1.4826 * float(np.median(np.abs(changes - np.median(changes)))) / 2**0.5

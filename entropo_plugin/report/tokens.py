@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from entropo_plugin.report.files import ReportError, lines, opened
 from entropo_plugin.report.log import LARGEST_VALUE, step_of
 
-MOST = 8
+MOST = 40
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class CostlyToken:
     """One token.
 
     Attributes:
-        step, uid, position: where it was sampled: global step, prompt, place in the response from 0.
+        step, uid, row, position: where it was sampled: global step, prompt, response, place in the response from 0.
         token: its text, or its id where the text is not known.
         before, after: the text around it.
         cost: predicted loss of entropy, nats per unit of learning rate.
@@ -34,6 +34,7 @@ class CostlyToken:
     before: str
     after: str
     cost: float
+    row: int = 0
 
 
 def read_tokens(attempts: list[tuple[Path, float]], most: int = MOST) -> tuple[list[CostlyToken], list[str]]:
@@ -112,6 +113,7 @@ def _record(record: dict[str, Any], cost: float) -> CostlyToken:
         before=str(record.get("context_before", "")),
         after=str(record.get("context_after", "")),
         cost=cost,
+        row=_whole(record.get("row", 0)),
     )
 
 

@@ -1,13 +1,50 @@
-"""The findings for programs."""
+"""What is said of each run in one sentence, and the findings for programs."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from entropo_plugin.report.findings import Finding
+from entropo_plugin.report.findings.entropy import sound_entropy
+from entropo_plugin.report.findings.scores import broken_passes, sound_score
 from entropo_plugin.report.runs import Run
+from entropo_plugin.report.scale import count, number
+from entropo_plugin.report.sections.cost import split
+from entropo_plugin.report.sections.metrics import TARGET, validation_of, validation_passes
+from entropo_plugin.report.series import Series, summarise
 
 FORMAT = 1
+# What a verdict is called after, unless something is bad: where entropy stands.
+COURSE = ("On target", "Swings around its target", "Entropy fell", "Entropy rose", "Entropy held")
+
+
+def verdict(run: Run, found: list[Finding]) -> Finding:
+    """One sentence on a run: its gravest finding, or where its entropy stands, and the figures of the story."""
+    own = [each for each in found if each.run == run.name]
+    bad = [each for each in own if each.mood == "bad"]
+    named = bad + [each for name in COURSE for each in own if each.headline == name]
+    first = named[0] if named else Finding("fact", "Too short to tell" if not own else own[0].headline, "", run.name)
+    figures = [f"{what} {_course(data)}" for what, data in _story(run).items()]
+    if (entropy := sound_entropy(run)) is not None and len(target := run.metrics.get(TARGET, ())) and len(entropy):
+        figures[0] += f" (target {number(summarise(target).end)})"  # type: ignore[arg-type]
+    return replace(first, sentence=f"{', '.join(figures)}; {count(run.last_step)} steps.".lstrip("; "))
+
+
+def _story(run: Run) -> dict[str, Series]:
+    """Entropy, held-out pass@k or score, and reward, as far as they are logged."""
+    story = {"entropy": sound_entropy(run)}
+    if not broken_passes(run):
+        scores = {f"held-out score ({name})": data for name, data in validation_of(run).items()}
+        solved = {f"held-out pass@{max(k)} ({name})": k[max(k)] for name, k in validation_passes(run).items()}
+        story |= dict(list((solved or scores).items())[:1])
+    story["reward"] = sound_score(run)
+    return {what: data for what, data in story.items() if data is not None and len(data)}
+
+
+def _course(data: Series) -> str:
+    got = summarise(data)
+    return f"{number(got.start)} \u2192 {number(got.end)}" if len(data) > 1 else number(got.end)
 
 
 def as_json(runs: list[Run], found: list[Finding]) -> str:
@@ -15,17 +52,24 @@ def as_json(runs: list[Run], found: list[Finding]) -> str:
     return json.dumps(
         {
             "format": FORMAT,
-            "runs": [
-                {"name": run.name, "last_step": run.last_step, "line": run.about.line, "notes": run.notes}
-                for run in runs
-            ],
-            "findings": [
-                {"run": each.run, "mood": each.mood, "headline": each.headline, "sentence": each.sentence}
-                for each in found
-            ],
+            "status": status(found),
+            "runs": [_of_run(run, verdict(run, found)) for run in runs],
+            "findings": [{"run": each.run, **_said(each)} for each in found],
         },
         indent=1,
     )
+
+
+def _of_run(run: Run, said: Finding) -> dict[str, object]:
+    shares = dict(zip(("no_gradient", "all_right", "all_wrong"), split(run), strict=True))
+    setup = {"command": run.setup.command, "started": run.setup.started, "versions": run.setup.versions}
+    own = {"name": run.name, "last_step": run.last_step, "line": run.about.line, "notes": run.notes}
+    return own | {"verdict": _said(said), "cost": shares} | setup
+
+
+def _said(finding: Finding) -> dict[str, str]:
+    words = {"mood": finding.mood, "headline": finding.headline, "sentence": finding.sentence}
+    return words | {"page": finding.page}
 
 
 def status(found: list[Finding]) -> int:

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +24,10 @@ FLAGS = [
     "--disable-sync",
     "--enable-logging=stderr",
     "--hide-scrollbars",
-    "--virtual-time-budget=3000",
+    "--virtual-time-budget=60000",
 ]
 DARK = "--blink-settings=preferredColorScheme=0"
+ENTROPY = "entropo/entropy/token_mean"
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 
 
@@ -38,9 +41,10 @@ def chromium():
     return found
 
 
-@pytest.fixture
-def browse(chromium, tmp_path):
+@pytest.fixture(scope="session")
+def browse(chromium, tmp_path_factory):
     """Opens a file; returns its DOM afterwards and the lines that the page wrote to the console."""
+    tmp_path = tmp_path_factory.mktemp("browser")
 
     def run(path, *flags, width=1280, height=1600):
         own = [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},{height}", "--dump-dom", *flags]
@@ -63,35 +67,54 @@ def report(full, tmp_path):
     return out
 
 
+@pytest.fixture(scope="session")
+def seeds(tmp_path_factory):
+    """Ten runs: two seeds of one configuration, 200 noisy steps with tokens and time, and eight others."""
+    folder, out = tmp_path_factory.mktemp("seeds"), tmp_path_factory.mktemp("page") / "report.html"
+    names = ["grpo-seed10", "grpo-seed2", *(f"other{i}" for i in range(8))]
+    for place, name in enumerate(names):
+        lines = []
+        for t in range(1, 201):
+            data = {ENTROPY: 1 + place + 0.1 * (-1) ** t, "critic/score/mean": 0.01 * t, "entropo/target": 1.0}
+            data |= {"perf/total_num_tokens": 1000.0, "timing_s/step": 36.0}
+            lines.append(json.dumps({"step": t, "data": data}))
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    assert main([str(folder), "--out", str(out)]) == 0
+    return out
+
+
 def probed(report, script):
-    """A copy without the policy, in which a script writes its answer into the title."""
+    """A copy without the policy, in which a script (async, returning its answer) writes it into the title."""
     html = POLICY.sub("", report.read_text())
     copy = report.with_name("probed.html")
-    copy.write_text(html.replace("</body>", f"<script>document.title = JSON.stringify({script});</script></body>"))
+    run = f"({script})().catch(String).then((said) => (document.title = JSON.stringify(said)));"
+    copy.write_text(html.replace("</body>", f"<script>{run}</script></body>"))
     return copy
 
 
 def framed(page, width):
     """A page that shows another in a frame of that width, because Chromium's windows are never below 500 pixels."""
-    html = page.read_text().replace("document.title = JSON.stringify(", "parent.postMessage(JSON.stringify(")
-    page.write_text(html.replace(");</script></body>", "), '*');</script></body>"))
+    html = page.read_text()
+    page.write_text(
+        html.replace("(document.title = JSON.stringify(said))", "parent.postMessage(JSON.stringify(said), '*')")
+    )
     frame = page.with_name("frame.html")
     frame.write_text(
         "<!doctype html><title></title><script>onmessage = (e) => (document.title = e.data)</script>"
-        f'<iframe src="{page.name}" width="{width}" height="2000" frameborder="0"></iframe>'
+        f'<iframe src="{page.name}" width="{width}" height="1500" frameborder="0"></iframe>'
     )
     return frame
 
 
 def answer(dom):
-    title = re.search(r"<title>(.*?)</title>", dom, re.S)[1]
-    return json.loads(title.replace("&quot;", '"').replace("&amp;", "&"))
+    return json.loads(unescape(re.search(r"<title>(.*?)</title>", dom, re.S)[1]))
 
 
 def test_loads_without_a_word_on_the_console(browse, report):
     dom, console = browse(report)
     assert console == []
     assert "<title>repo_r, grpo \u00b7 entropo report</title>" in dom
+    assert dom.count("<canvas") == dom.count('class="chart"')
 
 
 def test_a_script_that_slipped_in_would_not_run(browse, report):
@@ -102,54 +125,108 @@ def test_a_script_that_slipped_in_would_not_run(browse, report):
     assert "Content Security Policy" in console[0]
 
 
-@pytest.mark.parametrize("width", [1280, 760, 390])
-def test_nothing_is_wider_than_the_screen(browse, report, width):
-    script = (
-        "[document.documentElement.scrollWidth, innerWidth, "
-        "[...document.querySelectorAll('.chart')].filter(c => c.clientWidth).map(c => c.classList[1])]"
+SCREENS = {
+    "wide": (1280, ()),
+    "wide dark": (1280, (DARK,)),
+    "tablet": (760, ()),
+    "phone": (390, ()),
+    "phone dark": (390, (DARK,)),
+}
+USE = (Path(__file__).parent / "use.js").read_text()
+
+
+@pytest.fixture(scope="session", params=SCREENS)
+def used(request, browse, seeds):
+    """What use.js saw when it used the page on one screen."""
+    width, flags = SCREENS[request.param]
+    page = probed(seeds, USE)
+    said = answer(browse(framed(page, width) if width < 800 else page, *flags)[0])
+    assert isinstance(said, dict), said
+    return said | {"screen": request.param}
+
+
+def test_nothing_is_wider_than_the_screen(used):
+    needed, given = used["width"]
+    assert needed <= given == SCREENS[used["screen"]][0]
+
+
+def test_text_is_large_enough_to_read(used):
+    assert used["smallest"] >= 11
+
+
+def test_dark_mode_turns_page_text_and_curves(used):
+    page, ink, curve = (
+        ("#0f1217", "#e6e9ef", "#6ea8ff") if "dark" in used["screen"] else ("#f5f6f8", "#1a1f29", "#1f62b8")
     )
-    dom, _ = browse(framed(probed(report, script), width))
-    needed, given, shown = answer(dom)
-    assert needed <= given == width
-    assert set(shown) == ({"narrow"} if width <= 760 else {"wide", "half"})
+    assert used["colours"] == [page, ink]
+    assert used["drawn"][curve] > 100
 
 
-def test_text_is_large_enough_to_read_on_a_phone(browse, report):
-    script = (
-        "Math.min(...[...document.querySelectorAll('.chart.narrow text')].map(t => t.getBoundingClientRect().height))"
-    )
-    dom, _ = browse(framed(probed(report, script), 390))
-    assert answer(dom) >= 11
+def test_the_first_screen_holds_verdicts_and_pictures(used):
+    assert used["verdicts"] == 10
+    if used["screen"].startswith("wide"):
+        assert used["bottom"] < 900  # of the first row of pictures, before any scrolling
 
 
-def test_dark_mode_turns_page_and_text(browse, report):
-    script = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
-    light, dark = (answer(browse(probed(report, script), *flags)[0]) for flags in ((), (DARK,)))
-    assert light == ["rgb(246, 245, 241)", "rgb(28, 30, 33)"]
-    assert dark == ["rgb(20, 22, 26)", "rgb(236, 234, 228)"]
+def test_seeds_of_one_configuration_are_one_mean_with_a_band(used):
+    assert used["names"][:2] == ["grpo 2 seeds", "other0 200 steps"]
+    assert used["lines"]["mean"][:2] == ["other0", "other0: target"]
+    assert {"grpo", "grpo: target"} <= set(used["lines"]["mean"])
+    assert used["lines"]["each"][:4] == ["grpo-seed2", "grpo-seed2: target", "grpo-seed10", "grpo-seed10: target"]
+    assert used["legend"] == {"mean": 9, "each": 10}
 
 
-def test_the_read_out_tells_the_numbers_under_the_pointer(browse, report):
-    script = """(() => {
-      const chart = document.querySelector("#entropy .chart.wide"), box = chart.getBoundingClientRect();
-      chart.dispatchEvent(new PointerEvent("pointermove", {clientX: box.right - 1, clientY: box.top + 50}));
-      const rows = [...document.querySelectorAll(".tip div")].map((row) => [...row.children].map((c) => c.textContent));
-      chart.dispatchEvent(new PointerEvent("pointerleave", {}));
-      return [rows, document.querySelectorAll(".tip").length];
-    })()"""
-    rows, left = answer(browse(probed(report, script))[0])
-    assert rows[0] == ["step", "24"]
+def test_a_click_on_the_legend_hides_a_run_and_brings_it_back(used):
+    assert "grpo-seed2" not in used["lines"]["hidden"] and "grpo-seed10" in used["lines"]["hidden"]
+    assert used["pressed"] == ["false", "true"]
+    assert used["lines"]["again"] == used["lines"]["each"]
+
+
+def test_the_read_out_tells_the_numbers_under_the_pointer(used):
+    rows = used["read"]["pointer"]
+    assert rows[0][0] == "step" and 90 <= int(rows[0][1]) <= 110
     read = {name: float(value) for name, value in rows[1:]}
-    assert set(read) == {"repo_r", "repo_r: target", "grpo", "grpo: target"}
-    assert read["grpo"] == pytest.approx(0.3, abs=0.005)
-    assert read["repo_r"] == pytest.approx(1.26, abs=0.005)
-    assert left == 0
+    assert read["grpo-seed2"] == pytest.approx(2.0, abs=0.03)  # smoothed: the noise is 0.1
+    assert read["other3"] == pytest.approx(6.0, abs=0.03)
+    assert used["read"]["left"] == 0
 
 
-def test_the_arrow_keys_read_out_too(browse, report):
-    script = """(() => {
-      const chart = document.querySelector("#entropy .chart.wide");
-      for (let i = 0; i < 80; i++) chart.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft", bubbles: true}));
-      return document.querySelector(".tip .head").textContent;
-    })()"""
-    assert answer(browse(probed(report, script))[0]) == "step1"
+def test_the_arrow_keys_read_out_too(used):
+    assert used["read"]["keys"][0] == ["step", "2"]
+
+
+def test_smoothing_can_be_turned_off(used):
+    assert dict(used["read"]["raw"])["grpo-seed2"] == "2.1"
+
+
+def test_x_by_tokens_or_time(used):
+    assert used["read"]["tokens"][0] == ["tokens", "2000"]
+    assert used["read"]["hours"][0] == ["hours", "0.02"]
+
+
+def test_a_logarithmic_scale_moves_the_points(used):
+    linear, log = used["places"]
+    assert linear != log
+
+
+def test_dragging_zooms_every_picture_and_the_button_resets(used):
+    zoomed, back = used["zoomed"], used["read"]["reset"]
+    assert 40 <= int(zoomed["first"][0][1]) <= 60 and zoomed["other"] == zoomed["first"][0]
+    assert zoomed["button"] == [False, True]
+    assert back[0] == ["step", "1"]
+
+
+def test_the_numbers_of_a_picture_as_csv(used):
+    name, first, *others = used["csv"]
+    assert name == "overview-0.csv"
+    assert first.split(",")[:4] == ["step", "grpo-seed2", "grpo-seed2: target", "grpo-seed10"]
+    assert others[0].split(",")[:4] == ["1", "1.9", "1", "0.9"]
+    assert len(others) == 200
+
+
+def test_more_runs_than_colours_differ_in_dashes(used):
+    assert len(set(used["swatches"])) == 10
+
+
+def test_charts_are_described_for_those_who_cannot_see_them(used):
+    assert used["label"].startswith("Entropy and its target (dashed). nats per token against step. other0: from ")

@@ -41,8 +41,8 @@ def test_writes_pngs_of_the_same_pictures(full, tmp_path):
     pytest.importorskip("matplotlib")
     main([str(full("a_$x$/metrics.jsonl")), "--out", str(tmp_path / "r.html"), "--png", str(tmp_path / "png")])
     names = {path.stem for path in (tmp_path / "png").iterdir()}
-    assert names == {"entropy", "reward", "pass", "law", "accounting", "quantiles"}
-    assert (tmp_path / "png" / "entropy.png").read_bytes()[:4] == b"\x89PNG"
+    assert names == {"overview", "control", "pass", "law", "accounting", "quantiles"}
+    assert (tmp_path / "png" / "overview.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_missing_matplotlib_names_the_extra(full, tmp_path, capsys, monkeypatch):
@@ -77,7 +77,7 @@ def test_of_a_hundred_thousand_steps_the_page_keeps_the_extremes_and_stays_small
         for step, row in enumerate(values.tolist()):
             log.write(json.dumps({"step": step, "data": dict(zip(names, row, strict=True))}) + "\n")
     assert main([str(path), "--out", str(out)]) == 0
-    assert out.stat().st_size < 2_000_000
+    assert out.stat().st_size < 1_000_000
     assert "<td>7</td>" in out.read_text()
 
 
@@ -98,10 +98,10 @@ def test_watch_draws_again_and_ends_with_a_page_that_stands_still(log, tmp_path,
         try:
             assert "waiting" in process.stderr.readline()
             log("a.jsonl", {1: {ENTROPY: 1.0}})
-            until(lambda: out.exists() and "a, 1 steps" in out.read_text())
+            until(lambda: out.exists() and "; 1 steps." in out.read_text())
             assert 'http-equiv="refresh"' in out.read_text()
             log("a.jsonl", {1: {ENTROPY: 1.0}, 2: {ENTROPY: 0.9}})
-            until(lambda: "a, 2 steps" in out.read_text())
+            until(lambda: "; 2 steps." in out.read_text())
             process.send_signal(number)
             assert process.wait() == status
         finally:
@@ -153,18 +153,24 @@ def test_the_handlers_come_back_after_a_watch(full, tmp_path, rounds):
 def test_findings_as_json_with_an_exit_status(log, full, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([str(log("held.jsonl", {t: {ENTROPY: 1.0} for t in range(1, 11)})), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {
-        "format": 1,
-        "runs": [{"name": "held", "last_step": 10, "line": "", "notes": []}],
-        "findings": [
-            {
-                "run": "held",
-                "mood": "fact",
-                "headline": "Entropy held",
-                "sentence": "held: 1 to 1 nats per token (\u00b10%) in 10 steps.",
-            }
-        ],
-    }
+    said = json.loads(capsys.readouterr().out)
+    sentence = "held: 1 to 1 nats per token (\u00b10%) in 10 steps."
+    held = {"mood": "fact", "headline": "Entropy held", "page": "report.html#entropy-held"}
+    assert (said["format"], said["status"]) == (1, 0)
+    assert said["findings"] == [{"run": "held", "sentence": sentence, **held}]
+    assert said["runs"] == [
+        {
+            "name": "held",
+            "last_step": 10,
+            "line": "",
+            "notes": [],
+            "verdict": {"sentence": "entropy 1 \u2192 1; 10 steps.", **held},
+            "cost": {"no_gradient": None, "all_right": None, "all_wrong": None},
+            "command": "",
+            "started": "",
+            "versions": {},
+        }
+    ]
     assert main([str(log("fell.jsonl", {t: {ENTROPY: 1.0 / t} for t in range(1, 11)})), "--json"]) == 1
     assert main([str(tmp_path / "none.jsonl"), "--json"]) == 2
     assert not list(tmp_path.glob("*.html"))
@@ -261,3 +267,27 @@ def test_no_control_character_of_a_log_reaches_the_terminal(log, tmp_path, capsy
     said = "".join(capsys.readouterr())
     assert not [char for char in said if unicodedata.category(char) in ("Cc", "Cf") and char != "\n"]
     assert "\nreport: /etc" not in said
+
+
+def test_the_demo_needs_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--demo"]) == 0
+    assert capsys.readouterr().out.startswith("grpo: to step 36\n")
+    html = (tmp_path / "entropo-report.html").read_text()
+    assert len(html) < 1_000_000
+    assert html.count('<mark class="heat') >= 24
+    for wrong in (["--demo", "x.jsonl"], []):
+        assert main(wrong) == 2
+        assert "Give either --demo or runs" in capsys.readouterr().err
+
+
+def test_json_has_a_verdict_a_run_and_what_it_cost(capsys):
+    assert main(["--demo", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["status"] == 0
+    assert said["runs"][0]["verdict"]["sentence"] == (
+        "entropy 1.53 \u2192 0.99, held-out pass@32 (sum_that_equals/acc) 1 \u2192 0.968, "
+        "reward 0.216 \u2192 0.206; 36 steps."
+    )
+    assert said["runs"][0]["cost"]["no_gradient"] == pytest.approx(0.41, abs=0.01)
+    assert said["runs"][2]["verdict"]["headline"] == "On target"

@@ -11,8 +11,8 @@ from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.findings import findings
 from entropo_plugin.report.page import build, render
 from entropo_plugin.report.runs import read_runs
+from entropo_plugin.report.sections.coefficients import coefficient_section
 from entropo_plugin.report.sections.comparison import measures
-from entropo_plugin.report.sections.entropy import entropy_section
 from entropo_plugin.report.sections.metrics import coefficients
 from entropo_plugin.side_file import RUN, TOKENS, beside
 
@@ -67,8 +67,8 @@ def test_what_a_run_says_is_read(mine):
 
 
 def test_a_strangers_coefficient_gets_a_panel_with_its_label_bounds_and_key(mine):
-    panel = entropy_section([one(described(mine(), mine__weight=MINE))]).panels[1]
-    assert panel.title == "The controller's moves: MINE's weight (0.1 to 0.4, entropo.mine.weight.high)"
+    panel = coefficient_section([one(described(mine(), mine__weight=MINE))]).panels[0]
+    assert panel.title == "MINE's weight (0.1 to 0.4, entropo.mine.weight.high)"
     assert panel.y_label == "mine/weight"
     assert [(curve.label, curve.style) for curve in panel.curves] == [
         ("mine", "step"),
@@ -89,9 +89,9 @@ def test_a_strangers_coefficient_gets_a_bound_finding_with_its_key(mine):
 
 def test_without_a_description_the_metrics_name_is_the_label(mine):
     run = one(mine(**{"entropo/entropy_coeff": 0.01, "entropo/entropy_coeff_next": 0.01}))
-    assert [panel.title for panel in entropy_section([run]).panels[1:]] == [
-        "The controller's moves: entropy_coeff",
-        "The controller's moves: mine/weight",
+    assert [panel.title for panel in coefficient_section([run]).panels] == [
+        "entropy_coeff",
+        "mine/weight",
     ]
     (found,) = (each for each in findings([run]) if "bound" in each.headline)
     assert found.sentence.startswith("mine: mine/weight stood at its bound in 80% of the steps and could not go")
@@ -113,22 +113,21 @@ def test_the_target_is_no_coefficient(log):
 
 def test_bounds_far_away_or_crossed_by_the_values_are_not_drawn(log):
     path = log("a.jsonl", {t: {ENTROPY: 1.0, "entropo/z": 0.01 * (-1) ** t} for t in range(4)})
-    panel = entropy_section([one(described(path, z={"label": "z", "low": 0.001, "high": 5}))]).panels[1]
+    panel = coefficient_section([one(described(path, z={"label": "z", "low": 0.001, "high": 5}))]).panels[0]
     assert [curve.label for curve in panel.curves] == ["a"]
-    assert panel.title == "The controller's moves: z (0.001 to 5)"
+    assert panel.title == "z (0.001 to 5)"
 
 
 def test_runs_that_call_one_metric_differently_share_a_panel(log):
     paths = [log(f"{name}.jsonl", {1: {ENTROPY: 1.0, "entropo/beta": 0.5}}) for name in "ab"]
     described(paths[0], beta={"label": "first"}), described(paths[1], beta={"label": "second", "high": 1})
-    (panel,) = entropy_section(read_runs(list(map(str, paths)))).panels[1:]
-    assert (panel.title, panel.y_label) == ("The controller's moves: first / second", "beta")
+    (panel,) = coefficient_section(read_runs(list(map(str, paths)))).panels
+    assert (panel.title, panel.y_label) == ("first / second", "beta")
 
 
-def test_the_start_up_line_stands_near_the_runs_name(mine):
+def test_the_start_up_line_stands_on_the_page(mine):
     runs = [one(described(mine(), line="<b>on</b>\u202e grpo", mine__weight=MINE))]
-    header = render(runs, build(runs)).split("</header>")[0]
-    assert '<p class="started"><b>mine</b> &lt;b&gt;on&lt;/b&gt;\ufffd grpo</p>' in header
+    assert "<b>mine</b> &lt;b&gt;on&lt;/b&gt;\ufffd grpo</p>" in render(runs, build(runs))
 
 
 def test_the_last_attempts_description_stands(mine, log):
@@ -183,3 +182,8 @@ def test_a_missing_description_is_no_error_of_a_run(mine, tmp_path):
     assert one(mine()).about.line == ""
     with pytest.raises(ReportError, match="is a folder"):
         read_description(tmp_path)
+
+
+def test_bounds_that_move_with_the_run_are_not_named():
+    assert Coefficient("beta", 0.0, 0.0, "entropo.setting").bounds == ""
+    assert Coefficient("z", 0.001, 0.05).bounds == "0.001 to 0.05"

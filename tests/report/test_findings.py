@@ -60,10 +60,10 @@ def test_entropy_that_is_no_longer_logged_is_said():
 def test_no_figure_and_no_law_speaks_of_an_end_that_is_not_finite():
     entropy = np.linspace(0.2, 1.2, 10)
     broken = run(**{ENTROPY: [*entropy, np.nan], "critic/score/mean": [*(0.9 - 0.2 * np.exp(entropy)), 0.5]})
-    body = comparison_section([broken]).body
-    assert '<th scope="row">entropy (nats per token), a</th><td>0.2</td><td>not finite</td><td>\u2013</td>' in body
+    (table,) = comparison_section([broken]).tables
+    assert table.rows[0][:4] == ["entropy (nats per token), a", "0.2", "not finite", "\u2013"]
     assert "not finite at the end" in law_section([broken]).remarks[0]
-    assert "<td>0.2</td><td>0.9</td><td>1</td><td>\u2013</td><td>\u2013</td>" in law_section([broken]).body
+    assert law_section([broken]).tables[0].rows[0][1:6] == ["0.2", "0.9", "1", "\u2013", "\u2013"]
 
 
 def test_numbers_that_recover_are_a_note():
@@ -79,8 +79,8 @@ def test_the_whole_command_says_it(log, capsys, tmp_path):
     steps = {t: {"actor/entropy": 1.0 if t < 10 else None, "critic/score/mean": 0.1} for t in range(1, 101)}
     assert main([str(log("a.jsonl", steps)), "--out", str(tmp_path / "r.html")]) == 0
     html = (tmp_path / "r.html").read_text()
-    assert "a, 100 steps" in html
-    assert html.split("<b>")[1].startswith("Not finite</b>a: actor/entropy is not finite from step 10 on.")
+    assert '<b class="mood">Not finite</b> reward 0.1 \u2192 0.1; 100 steps.' in html
+    assert html.split("<b>")[1].startswith("Not finite</b>\n<p>a: actor/entropy is not finite from step 10 on.")
     assert main([str(log("b.jsonl", {1: {"actor/entropy": None}})), "--out", str(tmp_path / "r.html")]) == 0
     assert "b: actor/entropy is not finite from step 1 on." in (tmp_path / "r.html").read_text()
 
@@ -155,5 +155,5 @@ def test_no_law_holds_whose_ceiling_lies_below_a_score_that_was_reached():
     assert section.remarks == [
         "a, training scores: Don't trust this fit: its ceiling 0.709 is below 0.75, a score that was seen."
     ]
-    assert section.body.count("<td>\u2013</td>") == 2
+    assert section.tables[0].rows[0].count("\u2013") == 2
     assert section.panels[0].curves[1].label == "a: fit, not to be trusted"

@@ -1,15 +1,15 @@
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
-from xml.etree import ElementTree
+from pathlib import Path
 
 import pytest
 
-from entropo_plugin.report.figure import Curve, Panel
+import entropo_plugin.report
 from entropo_plugin.report.page import build, policy, render
 from entropo_plugin.report.runs import read_runs
-from entropo_plugin.report.svg import NARROW, WIDE, draw
-from entropo_plugin.report.tags import text
+from entropo_plugin.report.tags import UNPRINTABLE, clean
 
 HOSTILE = "</p></script><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\x00\ud800\"'&"
 
@@ -51,13 +51,16 @@ def hostile(full):
 
 def test_text_of_a_run_never_becomes_markup(hostile):
     found = Elements(page(hostile))
-    assert found.tags.count("script") == 1
+    assert found.tags.count("script") == 2
     assert not {"img", "b&", "iframe", "link", "object"} & set(found.tags)
     assert not [name for name, _ in found.attributes if name.startswith("on") or name == "style"]
 
 
-def test_text_is_escaped_and_cleaned():
-    assert text('<b> & "\u202e\x00\ud800') == "&lt;b&gt; &amp; &quot;\ufffd\ufffd\ufffd"
+def test_text_is_cleaned_and_escaped(hostile):
+    assert clean('<b> & "\u202e\x00\ud800') == '<b> & "\ufffd\ufffd\ufffd'
+    html = page(hostile)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html and "\\u003cscript>alert(1)" in html
+    assert not UNPRINTABLE.search(html) and "\\u202e" not in html
 
 
 def test_the_page_is_one_file_that_fetches_nothing(full):
@@ -65,7 +68,9 @@ def test_the_page_is_one_file_that_fetches_nothing(full):
     html.encode("utf-8")
     found = Elements(html)
     assert not [value for name, value in found.attributes if name in ("src", "href") and not value.startswith("#")]
-    assert not re.findall(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", html)
+    assert not re.findall(r"url\(|@import", html)
+    addresses = set(re.findall(r"https?://[^\s\"')]+", html))
+    assert addresses == {"https://github.com/leeoniya/uPlot"}  # a comment in its source
     assert found.tags.index("meta") < found.tags.index("style")
 
 
@@ -74,8 +79,9 @@ def test_the_policy_allows_our_style_and_script_by_their_hashes_alone(full):
         "default-src 'none'; script-src 'sha256-PiPoFgA5WUoziU9lZOGxNIu9egCI1CxKy3PurtWcAJ0='; "
         "style-src 'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs='; base-uri 'none'; form-action 'none'"
     )
-    html = page(full("a/metrics.jsonl"))
+    html = unescape(page(full("a/metrics.jsonl")))
     style, script = (re.search(f"<{tag}>(.*?)</{tag}>", html, re.S)[1] for tag in ("style", "script"))
+    assert html.count("<style") == 1 and html.count("<script") == 2  # the other one holds numbers
     assert policy(style, script) in html
 
 
@@ -83,43 +89,48 @@ def test_every_section_has_a_heading_and_every_link_a_goal(full):
     html = page(full("a/metrics.jsonl"))
     goals = set(re.findall(r'<section id="([^"]+)"', html))
     assert set(re.findall(r'href="#([^"]+)"', html)) <= goals
-    assert {"findings", "entropy", "reward", "pass", "law", "accounting", "quantiles", "tokens", "comparison"} <= goals
-    assert "a has no side file tokens.jsonl." in html
+    assert {"overview", "findings", "control", "pass", "law", "accounting", "quantiles", "comparison"} <= goals
 
 
-def test_charts_are_named_described_and_well_formed():
-    panel = Panel("Entropy <x>", "step", "nats", [Curve("run & co", [1.0, 2.0, 3.0], [1.0, 0.5, 0.25], 0)], zero=True)
-    for size in (WIDE, NARROW):
-        root = ElementTree.fromstring(draw(panel, size, "e"))
-        assert root.find("title").text == "Entropy <x>"
-        assert root.find("desc").text == "nats against step. run & co: from 1 to 0.25."
-        assert [each.text for each in root.iter("text")][-1] == "step"
+def test_a_section_that_has_nothing_is_named_at_the_end(full):
+    html = page(full("a/metrics.jsonl"))
+    assert 'id="tokens"' not in html
+    assert html.index("Not in these logs") < html.index("a has no side file tokens.jsonl.")
 
 
-def test_no_mark_that_turns_writing_reaches_a_picture():
-    names = [f"a{mark}b" for mark in "\u061c\u200e\u200f\u202a\u202e\u2066\u2069\x1b\x9b"]
-    for name in names:
-        root = ElementTree.fromstring(
-            draw(Panel(name, name, name, [Curve(name, [1.0, 2.0], [1.0, 2.0], 0)]), WIDE, "e")
-        )
-        assert root.find("title").text == "a\ufffdb"
-        assert root.find("desc").text == "a\ufffdb against a\ufffdb. a\ufffdb: from 1 to 2."
-        assert root.get("data-name") == "a\ufffdb"
-        assert [each.get("data-label") for each in root.iter("path") if each.get("data-label")] == ["a\ufffdb"]
-
-
-def test_a_curve_is_where_its_numbers_are():
-    panel = Panel("t", "x", "y", [Curve("a", [0.0, 10.0], [0.0, 1.0], 0)], y_limits=(0.0, 1.0))
-    root = ElementTree.fromstring(draw(panel, WIDE, "e"))
-    (line,) = [each for each in root.iter("path") if each.get("data-label") == "a"]
-    assert line.get("d") == "M66.0 258.00L986.0 25.92"  # 0 to 10 between the margins; 1 of 1.06 below the top
+def test_every_picture_has_its_numbers(full):
+    html = page(full("a/metrics.jsonl"))
+    charts = json.loads(re.search(r'id="data">(.*?)</script>', html)[1])["charts"]
+    assert set(re.findall(r'data-chart="([^"]+)"', html)) == set(charts)
+    first = charts["overview-0"]
+    assert (first["title"], first["y"], first["zero"]) == ("Entropy and its target (dashed)", "nats per token", True)
+    assert first["curves"][0]["points"][0][:2] == [1, 2] and first["curves"][0]["points"][1][:2] == [1.45, 1.4]
 
 
 def test_one_point_and_constant_series_can_be_drawn(log):
     html = page(log("a.jsonl", {5: {"entropo/entropy/token_mean": 0.0, "critic/score/mean": 1e-30}}))
-    assert not re.findall(r' (?:d|x1|y1|data-x|data-y)="[^"]*(?:nan|inf)', html)
+    assert '"points":[[5],[1e-30]]' in html
 
 
-def test_more_runs_than_colours_can_still_be_told_apart(log):
-    paths = [log(f"run{i}.jsonl", {t: {"entropo/entropy/token_mean": i + t} for t in range(3)}) for i in range(10)]
-    assert 'class="line solid c1 second" data-label="run9"' in page(*paths)
+def test_a_finding_links_to_its_page_where_the_package_names_one(full, monkeypatch):
+    path = full("a/metrics.jsonl")
+    assert "docs/report.md#off-target" in page(path)
+    monkeypatch.setattr("entropo_plugin.report.page._documentation", lambda: "https://docs.example")
+    assert '<a href="https://docs.example/report.html#off-target" rel="noreferrer">' in page(path)
+
+
+def test_the_page_says_how_the_run_began(log):
+    path = log("a/metrics.jsonl", {1: {"actor/entropy": 1.0}})
+    path.with_name("metrics.run.json").write_text(json.dumps({"format": 1, "line": "entropo: active"}))
+    assert "<b>a</b> entropo: active" in page(path)
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "report.md"
+
+
+def test_every_headline_has_its_heading_in_the_documentation():
+    folder = Path(entropo_plugin.report.__file__).parent / "findings"
+    source = "".join(path.read_text() for path in folder.glob("*.py"))
+    named = set(re.findall(r'Finding\(\s*"[a-z]+"[^"]*"([A-Z][^"]+)"', source))
+    headings = {line[4:] for line in DOCS.read_text().splitlines() if line.startswith("### ")}
+    assert {"Entropy collapsed", "On target", "Floor ahead", "Runs part"} <= named <= headings

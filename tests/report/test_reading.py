@@ -20,7 +20,7 @@ def one(path):
 def test_reads_verls_file_logger(log):
     run = one(log("grpo/metrics.jsonl", {1: {ENTROPY: 1.5, "timing_s/step": 3.0}, 2: {ENTROPY: 1.25}}))
     assert run.name == "grpo"
-    assert list(run.metrics) == [ENTROPY]
+    assert list(run.metrics) == [ENTROPY, "timing_s/step"]
     assert run.metrics[ENTROPY].values.tolist() == [1.5, 1.25]
     assert run.notes == []
 
@@ -199,3 +199,13 @@ def test_tokens_of_steps_that_were_trained_anew_are_shown_once(log):
     side_file(first, step_3=3.0, step_5=5.0, step_6=6.0, step_7=7.0)
     side_file(second, step_5=1.0, step_6=2.0)
     assert [token.token for token in one(first.parent).tokens] == ["try-1 3", "try-2 6", "try-2 5"]
+
+
+def test_runs_come_in_natural_order(log, tmp_path):
+    paths = [str(log(f"runs/seed{number}/metrics.jsonl", {1: {ENTROPY: 1.0}})) for number in (1, 10, 2)]
+    for asked in ([str(tmp_path)], paths):
+        assert [run.name for run in read_runs(asked)] == ["seed1", "seed2", "seed10"]
+    assert [run.name for run in read_runs(paths[::-1])] == ["seed2", "seed10", "seed1"]
+    for number in (1, 10, 2):
+        log(f"flat/seed{number}.jsonl", {1: {ENTROPY: 1.0}})
+    assert [run.name for run in read_runs([str(tmp_path / "flat")])] == ["seed1", "seed2", "seed10"]

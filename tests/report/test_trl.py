@@ -8,8 +8,8 @@ import pytest
 from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.log import Log
 from entropo_plugin.report.runs import read_runs
-from entropo_plugin.report.sections.entropy import entropy_section
 from entropo_plugin.report.sections.metrics import entropy_of, score_of, validation_of
+from entropo_plugin.report.sections.overview import overview_section
 
 STOCK = [{"step": step, "entropy": 2.0 - step / 10, "reward": 0.1 * step, "loss": 0.5} for step in (1, 2, 3)]
 STOCK.insert(2, {"step": 2, "eval_reward": 0.7, "eval_loss": 0.1})
@@ -27,7 +27,7 @@ def test_a_stock_run_is_drawn_through_the_table_of_names(tmp_path):
     assert entropy_of(run).values.tolist() == pytest.approx([1.9, 1.8, 1.7])
     assert score_of(run).values.tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert validation_of(run)["evaluation"].values.tolist() == [0.7]
-    assert "sums: drawn from the trainer's own entropy" in entropy_section([run]).remarks[0]
+    assert "sums: entropy drawn from the trainer's own entropy" in overview_section([run]).remarks[0]
 
 
 def test_our_own_entropy_comes_first(tmp_path):

@@ -76,7 +76,8 @@ class EntropoMixin(Host):
         logger.info("%s", self.plan.in_words())
         for words in self.plan.warnings:
             logger.warning("entropo_plugin: %s", words)
-        write_description(Path(self.args.output_dir, RUN), self.plan.methods, self.plan.in_words())
+        path, config = Path(self.args.output_dir, RUN), self.args.to_dict()
+        write_description(path, self.plan.methods, self.plan.in_words(), config)
 
     def _move_scalars(self) -> None:
         """TRL's scalars that a method moves, as they act now."""

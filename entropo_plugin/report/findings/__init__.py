@@ -7,6 +7,7 @@ from collections.abc import Callable
 from entropo_plugin.report.findings.entropy import bound, course, tracking
 from entropo_plugin.report.findings.finding import ORDER, Finding
 from entropo_plugin.report.findings.numbers import fault, gaps, not_finite, stopped
+from entropo_plugin.report.findings.parting import floor, parting
 from entropo_plugin.report.findings.scores import diversity, lengths, reward
 from entropo_plugin.report.runs import Run
 
@@ -19,11 +20,12 @@ OF_A_RUN: tuple[Callable[[Run], list[Finding]], ...] = (
     course,
     tracking,
     bound,
+    floor,
     diversity,
     gaps,
     stopped,
 )
-OF_ALL: tuple[Callable[[list[Run]], list[Finding]], ...] = (lengths, reward)
+OF_ALL: tuple[Callable[[list[Run]], list[Finding]], ...] = (lengths, reward, parting)
 
 
 def findings(runs: list[Run]) -> list[Finding]:

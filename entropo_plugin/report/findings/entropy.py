@@ -53,7 +53,7 @@ class Aim:
 
 def aim_of(run: Run) -> Aim | None:
     """None where there is no target, too little to say, or nothing that steers to the target."""
-    data, target = _entropy(run), run.metrics.get(TARGET)
+    data, target = sound_entropy(run), run.metrics.get(TARGET)
     if data is None or target is None or turned(run, TARGET) is not None or not _steered(run):
         return None
     steps, (entropy, wanted) = together(data, target)
@@ -63,7 +63,7 @@ def aim_of(run: Run) -> Aim | None:
     return Aim(summarise(Series(steps, entropy)).end, summarise(Series(steps, wanted)).end, close)
 
 
-def _entropy(run: Run) -> Series | None:
+def sound_entropy(run: Run) -> Series | None:
     """Entropy, unless it is not finite at the end: then finite values alone would say something else."""
     return None if any(turned(run, name) is not None for name in (ENTROPY, VERL_ENTROPY)) else entropy_of(run)
 
@@ -78,7 +78,7 @@ def _steered(run: Run) -> bool:
 
 def course(run: Run) -> list[Finding]:
     """Where entropy went. Where it went as its target asked, that is no fault."""
-    data, aim = _entropy(run), aim_of(run)
+    data, aim = sound_entropy(run), aim_of(run)
     if data is None or len(data) < LEAST_POINTS:
         return []
     got = summarise(data)

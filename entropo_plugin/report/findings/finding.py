@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 # bad: something is wrong; note: worth a look; fact: how it went, neither good nor bad; good: as it should be.
@@ -25,6 +26,11 @@ class Finding:
     headline: str
     sentence: str
     run: str = ""
+
+    @property
+    def page(self) -> str:
+        """Where the documentation says what it means and what to do: docs/report.md has a heading for each headline."""
+        return "report.html#" + re.sub(r"[^a-z0-9 -]", "", self.headline.lower()).replace(" ", "-")
 
 
 def percent(change: float) -> str:

@@ -11,11 +11,11 @@ from entropo_plugin.report.sections.metrics import (
     score_of,
     training_pass,
     turned,
-    validation_pass,
+    validation_passes,
 )
-from entropo_plugin.report.series import Series, summarise
+from entropo_plugin.report.series import END_SHARE, Series, noise, summarise
 
-# A change of pass@k below this is noise.
+# A change of pass@k below this is noise, and so is one within twice that of the means that it is taken between.
 CHANGED = 0.02
 
 
@@ -24,21 +24,29 @@ def diversity(run: Run) -> list[Finding]:
 
     That more training prompts get solved is what training does; only validation says that more can be solved.
     """
-    if any(turned(run, name) is not None for name in run.broken if is_pass(name)):
+    if broken_passes(run):
         return []
-    where, passes = "validation", validation_pass(run)
-    if not _enough(passes):
-        where, passes = "training", training_pass(run)
-    if not _enough(passes):
-        return []
-    one, many = summarise(passes[min(passes)]), summarise(passes[max(passes)])
-    text = f"{run.name}, {where} prompts: pass@{min(passes)} {number(one.start)} to {number(one.end)}, "
+    sets = {f"validation prompts of {name}": data for name, data in validation_passes(run).items() if _enough(data)}
+    sets = sets or {"training prompts": training_pass(run)}
+    return [finding for where, passes in sets.items() if _enough(passes) for finding in _diversity(run, where, passes)]
+
+
+def _diversity(run: Run, where: str, passes: dict[int, Series]) -> list[Finding]:
+    data = passes[max(passes)]
+    one, many = summarise(passes[min(passes)]), summarise(data)
+    least = max(CHANGED, 2 * noise(data.values) * (2 / max(1, round(END_SHARE * len(data)))) ** 0.5)
+    text = f"{run.name}, {where}: pass@{min(passes)} {number(one.start)} to {number(one.end)}, "
     text += f"pass@{max(passes)} {number(many.start)} to {number(many.end)}."
-    if one.end > one.start and many.end < many.start - CHANGED:
+    if one.end > one.start and many.end < many.start - least:
         return [Finding("bad", "Diversity spent", text + " One try gets better while many tries get worse.", run.name)]
-    if many.end > many.start + CHANGED and where == "validation":
+    if many.end > many.start + least and where != "training prompts":
         return [Finding("good", "More gets solved", text, run.name)]
     return []
+
+
+def broken_passes(run: Run) -> bool:
+    """Whether a pass@k is not finite at the end."""
+    return any(turned(run, name) is not None for name in run.broken if is_pass(name))
 
 
 def _enough(passes: dict[int, Series]) -> bool:
@@ -57,7 +65,7 @@ def lengths(runs: list[Run]) -> list[Finding]:
 
 def reward(runs: list[Run]) -> list[Finding]:
     """Who earns most at the last step that all share."""
-    scores = {run.name: data for run in runs if (data := _score(run)) is not None and len(data) >= LEAST_POINTS}
+    scores = {run.name: data for run in runs if (data := sound_score(run)) is not None and len(data) >= LEAST_POINTS}
     if len(scores) < 2:
         return []
     until = min(data.last_step for data in scores.values())
@@ -69,7 +77,8 @@ def reward(runs: list[Run]) -> list[Finding]:
     return [Finding("fact", "Reward", f"At step {count(until)}: {text}. {caution}")]
 
 
-def _score(run: Run) -> Series | None:
+def sound_score(run: Run) -> Series | None:
+    """Training reward, unless it is not finite at the end."""
     return None if any(turned(run, name) is not None for name in SCORES) else score_of(run)
 
 

@@ -5,23 +5,27 @@ from collections.abc import Callable
 from entropo_plugin.report.figure import Section
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.sections.accounting import accounting_section
+from entropo_plugin.report.sections.coefficients import coefficient_section
 from entropo_plugin.report.sections.comparison import comparison_section
-from entropo_plugin.report.sections.entropy import entropy_section
+from entropo_plugin.report.sections.cost import cost_section
 from entropo_plugin.report.sections.law import law_section
+from entropo_plugin.report.sections.overview import overview_section
 from entropo_plugin.report.sections.passes import pass_section
 from entropo_plugin.report.sections.quantiles import quantile_section
-from entropo_plugin.report.sections.reward import reward_section
+from entropo_plugin.report.sections.setup import setup_section
 from entropo_plugin.report.sections.tokens import token_section
 
 SECTIONS: tuple[Callable[[list[Run]], Section], ...] = (
-    entropy_section,
-    reward_section,
+    overview_section,
+    coefficient_section,
     pass_section,
+    token_section,
     law_section,
     accounting_section,
     quantile_section,
-    token_section,
+    cost_section,
     comparison_section,
+    setup_section,
 )
 
 __all__ = ["SECTIONS"]

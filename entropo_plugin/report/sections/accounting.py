@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from entropo_plugin.report.downsample import curve
-from entropo_plugin.report.figure import Curve, Panel, Section, floats
+from entropo_plugin.report.figure import Curve, Panel, Section, curve, floats
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import number
 from entropo_plugin.report.sections.metrics import entropy_of, lacking
-from entropo_plugin.report.series import Series, thin
+from entropo_plugin.report.series import Series
 
 LEAD = (
     "To first order a step's advantages and probabilities predict which way it moves entropy. Solid: the change "
@@ -82,16 +81,16 @@ def _sums(accounts: list[tuple[int, Run, Account]]) -> Panel:
         if found.rate is not None:
             predicted = Series(found.steps, np.cumsum(found.rate * found.predicted))
             curves.append(curve(f"{run.name}: predicted", predicted, colour, "dashed"))
-    return Panel("Entropy change since the start", "step", "nats per token", curves, half=True)
+    return Panel("Entropy change since the start", "step", "nats per token", curves)
 
 
 def _scatter(accounts: list[tuple[int, Run, Account]]) -> Panel:
     curves = []
     for colour, run, found in accounts:
-        index = thin(Series(np.arange(len(found.steps)), found.measured), 300).steps
+        index = np.argsort(found.predicted)
         curves.append(Curve(run.name, floats(found.predicted[index]), floats(found.measured[index]), colour, "dots"))
     label = "predicted (nats per token and learning rate)"
-    return Panel("Single steps: measured against predicted", label, "measured (nats per token)", curves, half=True)
+    return Panel("Single steps: measured against predicted", label, "measured (nats per token)", curves)
 
 
 def _balance(run: Run, found: Account) -> str:

@@ -1,21 +1,24 @@
-"""One panel for each coefficient that some run moves."""
+"""What the controller did about entropy: one panel for each coefficient that some run moves."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from entropo_plugin.report.description import Coefficient
-from entropo_plugin.report.downsample import curve
-from entropo_plugin.report.figure import Curve, Panel
+from entropo_plugin.report.figure import Curve, Panel, Section, curve, floats
 from entropo_plugin.report.runs import Run
-from entropo_plugin.report.sections.metrics import AT_BOUND, coefficients
-from entropo_plugin.report.series import Series, thin
+from entropo_plugin.report.sections.metrics import AT_BOUND, coefficients, lacking
+from entropo_plugin.report.series import Series
+
+LEAD = "The coefficients that a controller moves. Dots: as large as it may be, so that it cannot push further."
 
 
-def coefficient_panels(runs: list[Run]) -> list[Panel]:
+def coefficient_section(runs: list[Run]) -> Section:
     """The panels, in the order in which the runs name their coefficients."""
     stems = dict.fromkeys(stem for run in runs for stem in coefficients(run))
-    return [panel for stem in stems if (panel := _panel(runs, stem))]
+    panels = [panel for stem in stems if (panel := _panel(runs, stem))]
+    missing = [] if panels else lacking(runs, [], "coefficient that is moved", "Entropy control logs them.")
+    return Section("control", "The controller's moves", LEAD, panels, missing)
 
 
 def _panel(runs: list[Run], stem: str) -> Panel | None:
@@ -29,7 +32,7 @@ def _panel(runs: list[Run], stem: str) -> Panel | None:
             curves += _bounds(run.name, what, data, colour) + _at_bound(run, data, stem, colour)
     if not curves:
         return None
-    return Panel(f"The controller's moves: {_title(said)}", "step", stem, curves, zero=True, height=0.62)
+    return Panel(_title(said), "step", stem, curves, zero=True)
 
 
 def _title(said: list[Coefficient]) -> str:
@@ -64,6 +67,4 @@ def _at_bound(run: Run, data: Series, stem: str, colour: int) -> list[Curve]:
     keep = np.isin(data.steps, flags.steps[flags.values > 0.5] + 1)
     if not keep.any():
         return []
-    shown = thin(Series(data.steps[keep], data.values[keep]), 60)
-    label = f"{run.name}: at its bound"
-    return [Curve(label, shown.steps.astype(float).tolist(), shown.values.tolist(), colour, "dots")]
+    return [Curve(f"{run.name}: at its bound", floats(data.steps[keep]), floats(data.values[keep]), colour, "dots")]

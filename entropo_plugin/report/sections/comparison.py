@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from entropo_plugin.report.figure import Section
+from entropo_plugin.report.figure import Section, Table
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.sections.metrics import (
@@ -12,10 +12,9 @@ from entropo_plugin.report.sections.metrics import (
     training_pass,
     turned,
     validation_of,
-    validation_pass,
+    validation_passes,
 )
 from entropo_plugin.report.series import Series, summarise
-from entropo_plugin.report.tags import table
 
 LEAD = (
     "Start and end are means over the first and the last tenth of the logged values; area is the integral over steps, "
@@ -39,14 +38,14 @@ def comparison_section(runs: list[Run]) -> Section:
             finite = all(data is not other for other in lost)
             labels.setdefault(label, []).append(_row(label, run.name, data, finite))
     rows = [row for same in labels.values() for row in same]
-    return Section("comparison", "The runs in figures", LEAD, body=table("Start, end and area", HEADS, rows))
+    return Section("comparison", "The runs in figures", LEAD, tables=[Table("Start, end and area", HEADS, rows)])
 
 
 def measures(run: Run) -> dict[str, Series]:
     """Every series of a run that is worth a row, by its name and unit."""
     rows: dict[str, Series | None] = {"entropy (nats per token)": entropy_of(run), "training reward": score_of(run)}
     rows |= {f"validation {source}": data for source, data in validation_of(run).items()}
-    for passes, where in ((training_pass(run), "training"), (validation_pass(run), "validation")):
+    for where, passes in ({"training": training_pass(run)} | validation_passes(run)).items():
         if passes:
             rows[f"{where} pass@{max(passes)}"] = passes[max(passes)]
     for stem, what in coefficients(run).items():
@@ -60,14 +59,7 @@ def _row(label: str, name: str, data: Series, finite: bool) -> list[str]:
     """Figures of the finite values; of a metric that is not finite at its end there is no end."""
     got = summarise(data)
     change = number(got.end - got.start)
-    ends = (
-        [number(got.end), change if change.startswith("\u2212") else f"+{change}"]
-        if finite
-        else ["not finite", "\u2013"]
-    )
-    figures = [number(got.start), *ends]
-    return [f"{label}, {name}", *figures, number(got.low), number(got.high), *_whole(got.area, got.points, data)]
-
-
-def _whole(area: float, points: int, data: Series) -> list[str]:
-    return [number(area), count(points), count(data.last_step)]
+    signed = change if change.startswith("\u2212") else f"+{change}"
+    ends = [number(got.end), signed] if finite else ["not finite", "\u2013"]
+    rest = [number(got.low), number(got.high), number(got.area), count(got.points), count(data.last_step)]
+    return [f"{label}, {name}", number(got.start), *ends, *rest]

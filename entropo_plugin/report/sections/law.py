@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from entropo_plugin.report.figure import Curve, Panel, Section, floats
+from entropo_plugin.report.figure import Curve, Panel, Section, Table, floats
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import number
 from entropo_plugin.report.sections.metrics import (
@@ -23,7 +23,6 @@ from entropo_plugin.report.sections.metrics import (
     validation_of,
 )
 from entropo_plugin.report.series import Series, together
-from entropo_plugin.report.tags import table
 
 if TYPE_CHECKING:
     from entropo_plugin.monitor.law import LawFit
@@ -60,8 +59,9 @@ def law_section(runs: list[Run]) -> Section:
     if curves:
         section.panels.append(Panel("Reward against entropy", "entropy (nats per token)", "score", curves))
     section.missing.extend(lacking(runs, have, "steps with both an entropy and a score", "It takes at least two."))
-    body = table("Fit of R = \u2212a exp(H) + b", HEADS, rows) if rows else ""
-    return Section(section.key, section.title, LEAD, section.panels, section.missing, section.remarks, body)
+    if rows:
+        section.tables.append(Table("Fit of R = \u2212a exp(H) + b", HEADS, rows))
+    return section
 
 
 HEADS = ["run", "a", "b", "R\u00b2", "ceiling b \u2212 a", "95 % interval", "points"]
@@ -122,12 +122,6 @@ class Cloud:
     broken: bool
 
     @property
-    def overtaken(self) -> bool:
-        """Whether a score that was reached lies above the ceiling."""
-        ceiling = self.fit.ceiling
-        return ceiling is not None and float(self.pairs[1].max()) > ceiling + 1e-9 * max(1.0, abs(ceiling))
-
-    @property
     def forecasts(self) -> bool:
         """Whether its ceiling may be shown."""
         return self.believed and not self.steered
@@ -135,12 +129,13 @@ class Cloud:
     @property
     def believed(self) -> bool:
         """Whether the fit describes the run."""
-        return self.fit.trusted and not self.overtaken and not self.broken
+        return self.fit.trusted and not self.broken
 
 
 def _curves(cloud: Cloud, colour: int) -> list[Curve]:
     (entropy, score), fit = cloud.pairs, cloud.fit
-    curves = [Curve(cloud.name, floats(entropy), floats(score), colour, "dots")]
+    order = np.argsort(entropy)
+    curves = [Curve(cloud.name, floats(entropy[order]), floats(score[order]), colour, "dots")]
     if fit.a is not None and fit.b is not None:
         at = np.linspace(0.0 if cloud.forecasts else float(entropy.min()), float(entropy.max()), 60)
         label = f"{cloud.name}: fit" + ("" if cloud.believed else ", not to be trusted")
@@ -161,12 +156,6 @@ def _verdict(cloud: Cloud) -> str:
     fit = cloud.fit
     if fit.trusted and cloud.broken:
         return "Don't trust this fit: entropy or score is not finite at the end."
-    if fit.trusted and cloud.overtaken:
-        best = number(float(cloud.pairs[1].max()))
-        ceiling = number(fit.ceiling or 0.0)
-        return f"Don't trust this fit: its ceiling, {ceiling}, lies below a score of {best} that was reached."
     if fit.trusted and cloud.steered:
-        return (
-            f"R\u00b2 = {fit.r_squared:.2f}. Entropy was controlled: the fit describes the run, and forecasts nothing."
-        )
+        return f"R\u00b2 = {fit.r_squared:.2f}. Entropy was controlled: the fit describes it, and forecasts nothing."
     return fit.verdict.replace("R^2", "R\u00b2")

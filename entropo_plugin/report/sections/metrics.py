@@ -6,6 +6,7 @@ import re
 
 from entropo_plugin.report.description import Coefficient
 from entropo_plugin.report.runs import Run
+from entropo_plugin.report.search import natural
 from entropo_plugin.report.series import Series
 
 ENTROPY = "entropo/entropy/token_mean"
@@ -63,15 +64,18 @@ def training_pass(run: Run) -> dict[int, Series]:
     return dict(sorted(found.items()))
 
 
-def validation_pass(run: Run) -> dict[int, Series]:
-    """``{k: pass@k}`` on the first validation set: verl's ``best@k``, and its ``mean@n`` for k = 1."""
-    means = {match[1]: run.metrics[name] for name, match in _matches(run, VALIDATION_MEAN)}
-    best = [(match[1], int(match[2]), run.metrics[name]) for name, match in _matches(run, VALIDATION_BEST)]
-    source = min(means, default=min((name for name, _, _ in best), default=None))
-    found = {k: data for name, k, data in best if name == source}
-    if source in means and found:
-        found[1] = means[source]
-    return dict(sorted(found.items()))
+def validation_passes(run: Run) -> dict[str, dict[int, Series]]:
+    """``{validation set: {k: pass@k}}``: verl's ``best@k``, and its ``mean@n`` for k = 1.
+
+    A set's other variables, such as the reward beside the accuracy, are left out where verl names its core ones.
+    """
+    means, sets = validation_of(run), dict[str, dict[int, Series]]()
+    for name, match in _matches(run, VALIDATION_BEST):
+        if match[1] in means or not means:
+            sets.setdefault(match[1], {})[int(match[2])] = run.metrics[name]
+    for source in sets.keys() & means.keys():
+        sets[source][1] = means[source]
+    return {source: dict(sorted(sets[source].items())) for source in sorted(sets, key=natural)}
 
 
 def turned(run: Run, name: str) -> int | None:

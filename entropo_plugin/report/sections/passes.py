@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
-from entropo_plugin.report.downsample import curve, noisy
-from entropo_plugin.report.figure import Curve, Panel, Section
+from entropo_plugin.report.figure import Curve, Panel, Section, curve
 from entropo_plugin.report.runs import Run
-from entropo_plugin.report.sections.metrics import lacking, training_pass, validation_pass
+from entropo_plugin.report.search import natural
+from entropo_plugin.report.sections.metrics import lacking, training_pass, validation_of, validation_passes
 from entropo_plugin.report.series import Series, summarise
 
 LEAD = (
@@ -19,60 +16,54 @@ REMEDY = (
     "Log it with +entropo=monitor, or validate with several responses: actor_rollout_ref.rollout.val_kwargs.n=8 and "
     "actor_rollout_ref.rollout.val_kwargs.do_sample=true."
 )
-
-Passes = Callable[[Run], dict[int, Series]]
-
-
-def pass_section(runs: list[Run]) -> Section:
-    """pass@k over k at the end, and over steps for the largest k, on validation and on training prompts."""
-    have = [run for run in runs if any(source(run) for source in SOURCES.values())]
-    section = Section("pass", "pass@k", LEAD, missing=lacking(runs, have, "pass@k", REMEDY))
-    for where, source in SOURCES.items():
-        if any(source(run) for run in runs):
-            section.panels.append(_over_k(runs, source, where))
-            section.panels.extend(_over_steps(runs, source, where))
-            section.remarks.append(HOW[where])
-    if len(section.panels) % 2:  # the last one has no neighbour
-        section.panels[-1] = replace(section.panels[-1], half=False)
-    return section
-
-
-SOURCES: dict[str, Passes] = {"validation": validation_pass, "training": training_pass}
+TRAINING = "training prompts"
 HOW = {
     "validation": "Validation prompts: verl's best@k/mean (a bootstrap), mean@n for k = 1; dashed: first validation.",
     "training": "Training prompts: the unbiased estimate from each step's groups, last tenth; dashed: first tenth.",
 }
 
+Passes = list[tuple[int, str, dict[int, Series]]]
 
-def _over_k(runs: list[Run], source: Passes, where: str) -> Panel:
-    curves: list[Curve] = []
-    for colour, run in enumerate(runs):
-        found = source(run)
-        if not found:
+
+def pass_section(runs: list[Run]) -> Section:
+    """For each validation set its score, its pass@k over steps and over k; then pass@k on the training prompts."""
+    have = [run for run in runs if training_pass(run) or validation_passes(run)]
+    section = Section("pass", "What gets solved", LEAD, missing=lacking(runs, have, "pass@k", REMEDY))
+    sets = {name for run in runs for name in (*validation_of(run), *validation_passes(run))}
+    for name in sorted(sets, key=natural):
+        scores = [(place, run.name, data) for place, run in enumerate(runs) if (data := validation_of(run).get(name))]
+        lines = [curve(label, data, place, "line-dots") for place, label, data in scores]
+        section.panels.extend([Panel(f"Score: {name}", "step", "mean score of a response", lines)] if lines else [])
+        solved = [(place, run.name, validation_passes(run).get(name, {})) for place, run in enumerate(runs)]
+        section.panels.extend(_panels(solved, name))
+    section.panels.extend(_panels([(place, run.name, training_pass(run)) for place, run in enumerate(runs)], TRAINING))
+    section.remarks.extend([HOW["validation"]] if any(map(validation_passes, runs)) else [])
+    section.remarks.extend([HOW["training"]] if any(map(training_pass, runs)) else [])
+    return section
+
+
+def _panels(passes: Passes, where: str) -> list[Panel]:
+    """pass@k at the largest k over steps, and at the end over k."""
+    steps, ks = [], []
+    for place, name, data in passes:
+        if not data:
             continue
-        k = [float(each) for each in found]
-        start, end = _ends(found, where)
-        if any(len(data) > 1 for data in found.values()):
-            curves.append(Curve(f"{run.name}: at the start", k, start, colour, "dashed", listed=False))
-        curves.append(Curve(run.name, k, end, colour, "line-dots"))
-    title = f"pass@k at the end, {where} prompts"
-    return Panel(title, "k, responses per prompt", "pass@k", curves, log_x=True, zero=True, half=True)
-
-
-def _ends(found: dict[int, Series], where: str) -> tuple[list[float], list[float]]:
-    if where == "validation":
-        return [float(each.values[0]) for each in found.values()], [float(each.values[-1]) for each in found.values()]
-    sums = [summarise(each) for each in found.values()]
-    return [each.start for each in sums], [each.end for each in sums]
-
-
-def _over_steps(runs: list[Run], source: Passes, where: str) -> list[Panel]:
-    curves: list[Curve] = []
-    for colour, run in enumerate(runs):
-        found = source(run)
-        if found and len(found[max(found)]) > 1:
-            label, data = f"{run.name}: pass@{max(found)}", found[max(found)]
-            curves += noisy(label, data, colour) if where == "training" else [curve(label, data, colour, "line-dots")]
-    if not curves:
+        style = "noisy" if where == TRAINING else "line-dots"
+        steps.append(curve(f"{name}: pass@{max(data)}", data[max(data)], place, style))
+        ks += _over_k(place, name, data, where)
+    if not ks:
         return []
-    return [Panel(f"pass@k at the largest k, {where} prompts", "step", "pass@k", curves, zero=True, half=True)]
+    return [
+        Panel(f"pass@k at the largest k: {where}", "step", "pass@k", steps),
+        Panel(f"pass@k at the end: {where}", "k, responses per prompt", "pass@k", ks, log_x=True, zero=True),
+    ]
+
+
+def _over_k(place: int, name: str, data: dict[int, Series], where: str) -> list[Curve]:
+    k = [float(each) for each in data]
+    start = [each.values[0] if where != TRAINING else summarise(each).start for each in data.values()]
+    end = [each.values[-1] if where != TRAINING else summarise(each).end for each in data.values()]
+    lines = [Curve(name, k, list(map(float, end)), place, "line-dots")]
+    if any(len(each) > 1 for each in data.values()):
+        lines.insert(0, Curve(f"{name}: at the start", k, list(map(float, start)), place, "dashed"))
+    return lines

@@ -1,49 +1,58 @@
-"""The tokens that cost a run most entropy, marked in their responses."""
+"""The tokens that cost a run most entropy, as a heat map in the text of their responses."""
 
 from __future__ import annotations
 
 from entropo_plugin.report.figure import Section
 from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import number
 from entropo_plugin.report.sections.metrics import lacking
-from entropo_plugin.report.tags import text
 from entropo_plugin.report.tokens import CostlyToken
 
 LEAD = (
-    "The sampled tokens whose reinforcement was predicted to take most entropy away, costliest first; cost in nats per "
-    "unit of learning rate. A handful of tokens usually carries most of the loss."
+    "The sampled tokens whose reinforcement was predicted to take most entropy away, costliest responses first; the "
+    "darker, the more. Costs in nats per unit of learning rate. A handful of tokens usually carries most of the loss."
 )
 REMEDY = "Train with entropo.monitor.tokens=20, or so many as you want a step."
 AROUND = 160
-LEVELS = 4
+EXCERPTS = 8
 VISIBLE = {"\n": "\u21b5", "\t": "\u21e5", " ": "\u2423", "\r": "\u240d"}
+
+Excerpt = list[CostlyToken | str]
 
 
 def token_section(runs: list[Run]) -> Section:
-    """One list of excerpts a run."""
+    """Excerpts of every run that wrote its tokens down."""
     have = [run for run in runs if run.tokens]
-    body = "".join(_list(run, colour, len(runs) > 1) for colour, run in enumerate(runs) if run.tokens)
     missing = lacking(runs, have, "side file tokens.jsonl", REMEDY)
-    return Section("tokens", "The most expensive tokens", LEAD, missing=missing, body=body)
+    found = {place: excerpts(run.tokens)[:EXCERPTS] for place, run in enumerate(runs) if run.tokens}
+    return Section("tokens", "The most expensive tokens", LEAD, missing=missing, excerpts=found)
 
 
-def _list(run: Run, colour: int, named: bool) -> str:
-    top = max(token.cost for token in run.tokens)
-    items = "".join(_item(token, top) for token in run.tokens)
-    name = f'<h3><span class="key c{colour % 8}"></span>{text(run.name)}</h3>' if named else ""
-    return f'{name}<ol class="tokens">{items}</ol>'
+def excerpts(tokens: list[CostlyToken]) -> list[Excerpt]:
+    """One text for each response, with all of its tokens that can be placed in it; the costliest token's first."""
+    responses: dict[tuple[int, str, int], list[CostlyToken]] = {}
+    for token in tokens:
+        responses.setdefault((token.step, token.uid, token.row), []).append(token)
+    return [_text(sorted(same, key=lambda token: token.position)) for same in responses.values()]
 
 
-def _item(token: CostlyToken, top: float) -> str:
-    level = max(1, round(LEVELS * token.cost / top)) if top > 0 else 1
-    where = f"step {token.step}, token {token.position} of response {token.uid[:12]}"
-    before = ("\u2026" if len(token.before) > AROUND else "") + token.before[-AROUND:]
-    after = token.after[:AROUND] + ("\u2026" if len(token.after) > AROUND else "")
-    return (
-        f'<li><p class="cost"><b>{number(token.cost)}</b> {text(where)}</p>'
-        f'<p class="response"><bdi>{text(before)}</bdi><mark class="heat{level}">{text(shown(token.token))}</mark>'
-        f"<bdi>{text(after)}</bdi></p></li>"
-    )
+def _text(tokens: list[CostlyToken]) -> Excerpt:
+    first, *others = tokens
+    text: Excerpt = ["\u2026" * (len(first.before) > AROUND) + first.before[-AROUND:], first]
+    for token in others:
+        between = _between(first, token)
+        if between is not None:
+            text += [between, token]
+            first = token
+    return [*text, first.after[:AROUND] + "\u2026" * (len(first.after) > AROUND)]
+
+
+def _between(first: CostlyToken, second: CostlyToken) -> str | None:
+    """What stands between two tokens of one response; None where their contexts do not meet."""
+    for length in range(len(first.after) + 1 if second.position > first.position else 0):
+        between = first.after[:length]
+        if first.after.startswith(second.token, length) and second.before.endswith(first.token + between):
+            return between
+    return None
 
 
 def shown(token: str) -> str:

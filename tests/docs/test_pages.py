@@ -122,7 +122,9 @@ def test_the_readmes_links_lead_somewhere():
 
 def test_every_page_is_in_the_navigation():
     listed = re.findall(r"^([\w/]+)$", (ROOT / "docs" / "index.md").read_text(), re.M)
-    pages = {str(page.relative_to(ROOT / "docs").with_suffix("")) for page in PAGES if page.name != "README.md"}
+    # what is not in the changelog yet is for whoever releases
+    read = [page for page in PAGES if page.name != "README.md" and page.parent.name != "changes"]
+    pages = {str(page.relative_to(ROOT / "docs").with_suffix("")) for page in read}
     assert sorted(pages - {"index"}) == sorted(listed)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from entropo_plugin.report.findings.entropy import bound, course, tracking
 from entropo_plugin.report.findings.finding import ORDER, Finding
 from entropo_plugin.report.findings.numbers import fault, gaps, not_finite, stopped
-from entropo_plugin.report.findings.scores import diversity, lengths, reward
+from entropo_plugin.report.findings.scores import diversity, lengths, reward, right_answers
 from entropo_plugin.report.runs import Run
 
 __all__ = ["Finding", "findings"]
@@ -19,6 +19,7 @@ OF_A_RUN: tuple[Callable[[Run], list[Finding]], ...] = (
     course,
     tracking,
     bound,
+    right_answers,
     diversity,
     gaps,
     stopped,

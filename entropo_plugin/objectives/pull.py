@@ -29,7 +29,7 @@ class EntropyPull:
 
     pull: float  # C = mean(p A L): first-order entropy loss of the step per unit of learning rate
     restoring: float  # R = mean(p L^2): entropy that one unit of beta gives back
-    restoring_by_advantage: float  # mean(p |A| L^2): entropy that one unit of zeta gives back in A - zeta |A| L
+    restoring_by_advantage: float  # mean(p w L^2): what one unit of zeta gives back in A - zeta w L, w = max(|A|, a)
     pull_size: float  # m = mean |p A L|
     advantage_size: float  # mean |A|
     logp_size: float  # mean |L|
@@ -82,7 +82,13 @@ def token_weights(mask: Tensor, mode: str) -> Tensor:
 
 
 def entropy_pull(
-    logp: Tensor, entropy: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None = None, floor: float = -20.0
+    logp: Tensor,
+    entropy: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    weight: Tensor | None = None,
+    floor: float = -20.0,
+    least: float = 0.0,
 ) -> EntropyPull:
     """What the advantages of one batch do to entropy, and what can undo it.
 
@@ -94,6 +100,7 @@ def entropy_pull(
         mask: ``(batch, response)``, non-zero on response tokens.
         weight: ``(batch, response)`` from :func:`token_weights`; None weighs all response tokens alike.
         floor: log-probs below are raised to it in L, as in :func:`stand_in`.
+        least: a of :func:`entropo_plugin.objectives.repo_matched`.
     """
     kept = mask.bool() & logp.isfinite() & entropy.isfinite() & advantage.isfinite()
     old, gain = logp[kept].double(), advantage[kept].double()
@@ -101,7 +108,7 @@ def entropy_pull(
     share = torch.ones_like(old) if weight is None else weight[kept].double()
     share = share / share.sum().clamp(min=torch.finfo(share.dtype).tiny)
     pull, square = p * gain * centred, p * centred**2
-    means = (pull, square, square * gain.abs(), pull.abs(), gain.abs(), centred.abs())
+    means = (pull, square, square * gain.abs().clamp(min=least), pull.abs(), gain.abs(), centred.abs())
     return EntropyPull(*(float((share * values).sum()) for values in means))
 
 

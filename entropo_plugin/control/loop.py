@@ -9,7 +9,7 @@ from typing import Any
 
 from entropo_plugin.control.coefficients import MEASURED, Coefficient, Control, Measured
 from entropo_plugin.control.controllers import Controller
-from entropo_plugin.control.settings import Target
+from entropo_plugin.control.settings import Target, check_ceiling
 from entropo_plugin.control.targets import TargetTracker, plausible
 from entropo_plugin.control.watch import ActuatorWatch
 
@@ -38,11 +38,21 @@ class ControlLoop:
         watched = [name for name, each in moved.items() if each.advice and patience]
         self.watches = {name: ActuatorWatch(patience) for name in watched}
         self._verdicts: dict[str, str | None] = {}
+        self.vocabulary: int | None = None
         self.entropy: float | None = None
         self.updated = False
         self.skipped = 0
         self._sum, self._count = 0.0, 0
         self._measured: dict[str, Measured] = {}
+
+    def know_vocabulary(self, size: int) -> None:
+        """Refuse a target above ``log size``, at once where its value is known, else with the first entropy.
+
+        Raises:
+            ConfigError: such a target.
+        """
+        self.vocabulary = size
+        check_ceiling(self.target.settings, size, self.target.initial)
 
     def observe(self, entropy_sum: float, tokens: int) -> None:
         """Add one batch's summed token entropy (nats) and its number of response tokens."""
@@ -94,11 +104,18 @@ class ControlLoop:
         follows = any(each.adapts for each in self.coefficients.values())
         if entropy is None or not plausible(entropy):
             return self._skip(step, entropy) if follows else self._next(math.nan, math.nan)
-        if follows and self.target.initial is None and entropy <= 0 and self.target.settings.kind != "value":
-            logger.warning("entropo_plugin: step %d: entropy %g cannot be a target. %s", step, entropy, FIRST)
+        if follows and self.target.initial is None:
+            self._check_first(step, entropy)
         target = self.target.observe(entropy) if follows else math.nan
         self._watch(step, entropy, target)
         return ({"entropo/target": target} if follows else {}) | self._next(entropy, target)
+
+    def _check_first(self, step: int, entropy: float) -> None:
+        """A first entropy that makes no target."""
+        if entropy <= 0 and self.target.settings.kind != "value":
+            logger.warning("entropo_plugin: step %d: a first entropy of %g is no target. %s", step, entropy, FIRST)
+        if self.vocabulary is not None:
+            check_ceiling(self.target.settings, self.vocabulary, entropy)
 
     def _watch(self, step: int, entropy: float, target: float) -> None:
         """Say once when entropy has moved against a coefficient for long, or when one has stood at its bound."""

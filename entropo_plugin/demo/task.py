@@ -96,19 +96,25 @@ def near_answers(tok: Any) -> tuple[Any, int]:
     return torch.tensor(rows), len(prompt_ids(tok, NUMBERS[0]))
 
 
-def warm_start(model: Any, tok: Any, seed: int, steps: int, progress: Callable[[int], None] = lambda _: None) -> float:
+def warm_start(
+    model: Any,
+    tok: Any,
+    seed: int,
+    steps: int,
+    progress: Callable[[int], None] = lambda _: None,
+    batch: int = BATCH,
+    rate: float = LEARNING_RATE,
+) -> float:
     """Supervised training on near answers, all equally likely; returns the last loss in nats per answer token."""
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a model this small only waits for a second thread
     rows, prompt = near_answers(tok)
     draw = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
     loss = torch.tensor(0.0)
     for step in range(steps):
-        ids = rows[torch.randint(len(rows), (BATCH,), generator=draw)]
+        ids = rows[torch.randint(len(rows), (batch,), generator=draw)]
         logits = model(input_ids=ids).logits[:, prompt - 1 : -1]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, prompt:].flatten())
         optimizer.zero_grad()
@@ -117,7 +123,6 @@ def warm_start(model: Any, tok: Any, seed: int, steps: int, progress: Callable[[
         optimizer.step()
         schedule.step()
         progress(step + 1)
-    torch.set_num_threads(threads)
     return float(loss.detach())
 
 
@@ -125,6 +130,7 @@ def write_data(folder: Path, seed: int, rows: int = 2048) -> None:
     """``train.parquet``, prompts drawn at random from ``TRAINED``, and ``test.parquet``, each of ``NUMBERS`` once."""
     import pandas
 
+    folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     train = [rng.choice(TRAINED) for _ in range(rows)]
     for name, numbers in (("train", train), ("test", list(NUMBERS))):
@@ -142,11 +148,15 @@ def _row(split: str, index: int, number: int) -> dict[str, Any]:
 
 
 def make(folder: Path, seed: int = 0, steps: int = STEPS, progress: Callable[[int], None] = lambda _: None) -> Path:
-    """Make model, tokenizer and data in ``folder``; returns the model's folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make the small model, its tokenizer and the data in ``folder``; returns the model's folder."""
+    import torch
+
     tok = tokenizer()
     model = new_model(tok, seed)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a model this small only waits for a second thread
     warm_start(model, tok, seed, steps, progress)
+    torch.set_num_threads(threads)
     tok.save_pretrained(folder / "model")
     model.save_pretrained(folder / "model")
     write_data(folder, seed)

@@ -148,12 +148,12 @@ class RepoMethod(Method):
         """``L``, or the raw log-prob in its place."""
         return stand_in(tokens.log_prob, tokens.entropy if exact else None, self.settings.logp_floor)
 
-    def pull_of(self, tokens: Tokens) -> EntropyPull:
+    def pull_of(self, tokens: Tokens, least: float = 0.0) -> EntropyPull:
         """How this batch pulls on entropy, its tokens weighed as the host's loss weighs them."""
         assert tokens.entropy is not None
         weight = token_weights(tokens.mask, self.host.loss_agg_mode)
         floor = self.settings.logp_floor
-        return entropy_pull(tokens.log_prob, tokens.entropy, tokens.advantage, tokens.mask, weight, floor)
+        return entropy_pull(tokens.log_prob, tokens.entropy, tokens.advantage, tokens.mask, weight, floor, least)
 
     def check(self) -> Iterator[str]:
         measured = any(each.follows for each in self.coefficients().values())

@@ -31,6 +31,8 @@ class RepoR(RepoMethod):
     def __init__(self, settings: Any, host: Host):
         super().__init__(settings, host)
         self.memory, self.last = PullMemory(), 0.0
+        # smallest weight of a token under `matched`: mean |A| of the steps before
+        self.least = 0.0
 
     @property
     def matched(self) -> bool:
@@ -74,14 +76,15 @@ class RepoR(RepoMethod):
         target = (control.entropy, control.target, control.following)
         entropy, wanted, following = (1.0, 1.0, 1.0) if None in target else target
         assert entropy is not None and wanted is not None and following is not None
-        high, stats = self.zeta_bounds[1], self.pull_of(tokens)
+        self.least = self.memory.advantage_size
+        high, stats = self.zeta_bounds[1], self.pull_of(tokens, self.least)
         step = matched_zeta(stats, self.memory, self.last, entropy, wanted, following, high=high)
         self.memory, self.last = step.memory, step.zeta
         return {"zeta": Measured(step.zeta, step.at_bound or step.no_authority)}
 
     def shape(self, tokens: Tokens, c: Mapping[str, float]) -> Tensor:
         if self.matched:
-            return repo_matched(tokens.advantage, self.stand_in(tokens, exact=True), c["zeta"])
+            return repo_matched(tokens.advantage, self.stand_in(tokens, exact=True), c["zeta"], self.least)
         return repo_r(tokens.advantage, self.stand_in(tokens, self.settings.center), c["zeta"])
 
     def state_dict(self) -> dict[str, Any]:

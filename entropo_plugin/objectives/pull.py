@@ -31,7 +31,7 @@ class EntropyPull:
 
     pull: float  # C = mean(p A L): first-order entropy loss of the step per unit of learning rate
     restoring: float  # R = mean(p L^2): entropy that one unit of beta gives back
-    restoring_by_advantage: float  # mean(p |A| L^2): entropy that one unit of zeta gives back in A - zeta |A| L
+    restoring_by_advantage: float  # mean(p w L^2): what one unit of zeta gives back in A - zeta w L, w = max(|A|, a)
     pull_size: float  # m = mean |p A L|
     advantage_size: float  # mean |A|
     logp_size: float  # mean |L|
@@ -89,7 +89,13 @@ def token_weights(mask: Tensor, mode: str) -> Tensor:
 
 @same_shape("logp", "entropy", "advantage", "mask", "weight")
 def entropy_pull(
-    logp: Tensor, entropy: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None = None, floor: float = -20.0
+    logp: Tensor,
+    entropy: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    weight: Tensor | None = None,
+    floor: float = -20.0,
+    least: float = 0.0,
 ) -> EntropyPull:
     """What the advantages of one batch do to entropy, and what can undo it.
 
@@ -103,18 +109,25 @@ def entropy_pull(
         mask: ``(batch, response)``, non-zero on response tokens.
         weight: ``(batch, response)`` from :func:`token_weights`; None weighs all response tokens alike.
         floor: log-probs below are raised to it in L, as in :func:`stand_in`.
+        least: a of :func:`entropo_plugin.objectives.repo_matched`.
     """
     total, sums = 0.0, torch.zeros(len(fields(EntropyPull)), dtype=torch.float64)
     for rows in row_blocks(mask):
         own = None if weight is None else weight[rows]
-        share, values = _pull_of_tokens(logp[rows], entropy[rows], advantage[rows], mask[rows], own, floor)
+        share, values = _pull_of_tokens(logp[rows], entropy[rows], advantage[rows], mask[rows], own, floor, least)
         total += float(share.sum())
         sums += torch.stack([(share * each).sum() for each in values]).cpu()
     return EntropyPull(*(sums / max(total, torch.finfo(torch.float64).tiny)).tolist())
 
 
 def _pull_of_tokens(
-    logp: Tensor, entropy: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None, floor: float
+    logp: Tensor,
+    entropy: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    weight: Tensor | None,
+    floor: float,
+    least: float,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Each readable token's weight, and its part in every mean of :class:`EntropyPull`; ``(tokens,)`` in fp64."""
     kept = mask.bool() & (logp < math.inf) & entropy.isfinite() & advantage.isfinite()
@@ -122,7 +135,7 @@ def _pull_of_tokens(
     centred, p = stand_in(old, entropy[kept].double(), floor), old.exp()
     share = torch.ones_like(old) if weight is None else weight[kept].double()
     pull, square = p * gain * centred, p * centred**2
-    return share, (pull, square, square * gain.abs(), pull.abs(), gain.abs(), centred.abs())
+    return share, (pull, square, square * gain.abs().clamp(min=least), pull.abs(), gain.abs(), centred.abs())
 
 
 def neutral_step(

@@ -81,17 +81,18 @@ def repo_neutral(advantage: Tensor, level: Tensor, beta: Tensor | float) -> Tens
 
 
 @same_shape("advantage", "level")
-def repo_matched(advantage: Tensor, level: Tensor, zeta: float) -> Tensor:
-    """REPO-R without its clamps and with the exact L: ``A - zeta |A| L``, what :func:`matched_zeta` steers (ours).
+def repo_matched(advantage: Tensor, level: Tensor, zeta: float, least: float | Tensor = 0.0) -> Tensor:
+    """REPO-R unclamped and with the exact L: ``A - zeta max(|A|, a) L``, what :func:`matched_zeta` steers (ours).
 
-    For ``|zeta L| <= 1`` it equals :func:`repo_r` on the same centred L.
+    For ``|zeta L| <= 1`` and ``a = 0`` it equals :func:`repo_r` on the same centred L.
 
     Args:
         advantage: ``(batch, response)`` base advantage.
         level: ``(batch, response)`` from :func:`stand_in`, centred.
         zeta: coefficient; positive raises entropy to first order, negative lowers it.
+        least: a, the smallest weight of a token, so that zeta acts where all rewards of a group are equal.
     """
-    return advantage - advantage.abs().mul_(zeta).mul_(level)
+    return advantage - advantage.abs().clamp(min=least).mul_(zeta).mul_(level)
 
 
 def repo_d_beta(pull: float, zeta: float) -> float:

@@ -103,13 +103,15 @@ class Matched(NoLaw):
         self.memories = [PullMemory() for _ in self.coefficients]
 
     def shape(self, batch, *wanted):
+        least = [memory.advantage_size for memory in self.memories]
         moves = [
             matched_zeta(*each, gain=self.gain, high=self.high)
-            for each in zip(pulls(batch), self.memories, self.coefficients, *wanted, strict=True)
+            for each in zip(pulls(batch, least), self.memories, self.coefficients, *wanted, strict=True)
         ]
         self.coefficients, bound, none, self.memories = (list(values) for values in zip(*moves, strict=True))
         self.at_bound = [a or b for a, b in zip(bound, none, strict=True)]
-        return repo_matched(batch.advantage, stand_in(batch.logp, batch.entropy), column(self.coefficients))
+        level = stand_in(batch.logp, batch.entropy)
+        return repo_matched(batch.advantage, level, column(self.coefficients), column(least))
 
 
 class Neutral(NoLaw):
@@ -158,9 +160,10 @@ class Bonus(NoLaw):
         self.at_bound = [not 0 < each < self.high for each in self.coefficients]
 
 
-def pulls(batch):
+def pulls(batch, least=None):
     mask = torch.ones_like(batch.logp[0])
-    return [entropy_pull(*each, mask) for each in zip(batch.logp, batch.entropy, batch.advantage, strict=True)]
+    fields = zip(batch.logp, batch.entropy, batch.advantage, least or [0.0] * len(batch.logp), strict=True)
+    return [entropy_pull(*each, mask, least=smallest) for *each, smallest in fields]
 
 
 LAWS = {

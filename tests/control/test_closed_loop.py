@@ -1,6 +1,7 @@
 """The simulated trainings of make control, small: the bounds are twice what five seeds gave."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,3 +47,10 @@ def test_rewards_times_ten_leave_the_entropy_where_it_was():
 
 def test_matched_repo_r_holds_its_target():
     assert float(run("S2", Matched).rms(FIRST).max()) < 6.0
+
+
+def test_matched_repo_r_follows_a_falling_target_where_most_groups_are_all_right():
+    """Weighed by |A| alone, the error was 19 % with 75 % of the steps without authority."""
+    fast = replace(SETTINGS["S2"], rate=4 * SETTINGS["S2"].rate)
+    trace = Simulation(fast, Matched(len(SEEDS)), 0.5, SEEDS).run(STEPS)
+    assert float(trace.rms(FIRST).max()) < 10.0 and not trace.at_bound[:, FIRST:].any()

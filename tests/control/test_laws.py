@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from entropo_plugin.control import (
     Anneal,
     Coefficient,
     Controller,
+    ControlLoop,
     Gains,
     Options,
     Target,
@@ -21,6 +23,7 @@ from entropo_plugin.control import (
     multiplicative,
     scheduled,
 )
+from entropo_plugin.fields import ConfigError
 
 
 def controller(law, initial, low, high, options=None):
@@ -134,6 +137,25 @@ def test_annealed_coefficient_ignores_the_entropy():
 def test_target_literal(target, expected):
     tracker = TargetTracker(target)
     assert [tracker.observe(h) for h in (0.8, 0.1, 3.0, 0.2)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("target", "refused"),
+    [
+        (Target(kind="value", value=2.6), r"entropo.target.value=2.6: 2.6 nats .* at most log 13 = 2.565"),
+        (Target(fraction=0.5, schedule="linear", start=2.6), "entropo.target.start=2.6: 2.6 nats"),
+        (Target(kind="value", value=2.56), None),
+        (Target(fraction=1.2), r"entropo.target.fraction=1.2 of the first entropy: 2.64 nats"),
+        (Target(fraction=1.1), None),
+    ],
+)
+def test_a_target_above_the_logarithm_of_the_vocabulary_is_refused(target, refused):
+    loop = ControlLoop({"zeta": Coefficient("zeta", law="doubling", initial=1e-3, low=1e-4, high=0.05)}, target)
+    loop.updated = True
+    loop.observe(2.2, 1)
+    with pytest.raises(ConfigError, match=refused) if refused else nullcontext():
+        loop.know_vocabulary(13)
+        loop.end_step(1)
 
 
 CHOICES = Options(anneal=Anneal("power", 0.01, hold=1, steps=3))

@@ -90,6 +90,8 @@ def test_statistics_literal():
         logp_size=(a - b) / 2,
     )
     assert vars(stats) == pytest.approx(vars(expected), rel=1e-12)
+    raised = entropy_pull(logp, entropy, advantage, torch.ones(1, 3), least=2.5)
+    assert raised.restoring_by_advantage == pytest.approx((0.5 * 2.5 * a * a + 0.25 * 3 * b * b) / 2, rel=1e-12)
     assert set(vars(entropy_pull(logp, entropy, advantage, torch.zeros(1, 3))).values()) == {0.0}
 
 

@@ -90,6 +90,8 @@ def test_matched_form_is_repo_r_within_its_clamps():
         advantage = torch.full((1, 3), sign).double()
         torch.testing.assert_close(repo_matched(advantage, level, 0.3), repo_r(advantage, level, 0.3))
     assert repo_matched(torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0, 2.0]]), 3.0).tolist() == [[-5.0, -7.0]]
+    equal = repo_matched(torch.tensor([[0.0, -1.0]]), torch.tensor([[2.0, 2.0]]), 3.0, least=0.5)
+    assert equal.tolist() == [[-3.0, -7.0]]
 
 
 def test_anchored_literal_and_padding():

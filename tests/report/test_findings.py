@@ -66,6 +66,22 @@ def test_no_figure_and_no_law_speaks_of_an_end_that_is_not_finite():
     assert law_section([broken]).tables[0].rows[0][1:6] == ["0.2", "0.9", "1", "\u2013", "\u2013"]
 
 
+ANSWERS, COUNTS = "entropo/entropy/right_answers", "entropo/diversity/right_responses"
+
+
+def test_held_entropy_with_lost_diversity_of_right_answers_is_bad():
+    lost = {ENTROPY: [1.2] * 20, ANSWERS: np.linspace(0.96, 0.36, 20), COUNTS: [12.0] * 20}
+    assert said(run(**lost)) == [("bad", "Entropy held, diversity fell"), ("fact", "Entropy held")]
+    assert findings([run(**lost)])[0].sentence == (
+        "a: entropy held (1.2 to 1.2 nats per token), diversity of right answers fell 60%: their own entropy went from "
+        "0.944 to 0.376."
+    )
+    fell = run(**(lost | {ENTROPY: np.linspace(1.2, 0.6, 20)}))
+    assert said(fell) == [("note", each) for each in ("Entropy fell", "Floor ahead", "Right answers are fewer")]
+    assert said(run(**(lost | {ANSWERS: [0.96] * 20}))) == [("fact", "Entropy held")]
+    assert said(run(**(lost | {COUNTS: [4.0] * 20}))) == [("fact", "Entropy held")]
+
+
 def test_numbers_that_recover_are_a_note():
     (found,) = findings([run(**{"actor/grad_norm": [1.0, np.nan, np.nan, 1.0], "critic/score/mean": [1.0] * 4})])
     assert (found.mood, found.headline) == ("note", "Gaps in the numbers")

@@ -57,6 +57,7 @@ class EntropoMixin(Host):
         super().__init__(*args, **kwargs)
         self.plan = Plan.of(self.args)
         self.entropo = Run(self.plan.methods, self.plan.settings)
+        self.entropo.loop.know_vocabulary(self.model.get_input_embeddings().num_embeddings)
         self.idle, self.alarms = self._watches()
         self.rollouts = 0
         self.loss_type = loss_type(self.args)

@@ -8,7 +8,7 @@ from entropo_plugin.report.findings.entropy import bound, course, tracking
 from entropo_plugin.report.findings.finding import ORDER, Finding
 from entropo_plugin.report.findings.numbers import fault, gaps, not_finite, stopped
 from entropo_plugin.report.findings.parting import floor, parting
-from entropo_plugin.report.findings.scores import diversity, lengths, reward
+from entropo_plugin.report.findings.scores import diversity, lengths, reward, right_answers
 from entropo_plugin.report.runs import Run
 
 __all__ = ["Finding", "findings"]
@@ -21,6 +21,7 @@ OF_A_RUN: tuple[Callable[[Run], list[Finding]], ...] = (
     tracking,
     bound,
     floor,
+    right_answers,
     diversity,
     gaps,
     stopped,

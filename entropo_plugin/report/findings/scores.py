@@ -6,6 +6,9 @@ from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding
 from entropo_plugin.report.runs import Run
 from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.sections.metrics import (
+    ENTROPY,
+    RIGHT_ANSWERS,
+    RIGHT_RESPONSES,
     SCORES,
     is_pass,
     score_of,
@@ -13,10 +16,12 @@ from entropo_plugin.report.sections.metrics import (
     turned,
     validation_passes,
 )
-from entropo_plugin.report.series import END_SHARE, Series, noise, summarise
+from entropo_plugin.report.series import END_SHARE, Series, noise, summarise, together
 
 # A change of pass@k below this is noise, and so is one within twice that of the means that it is taken between.
 CHANGED = 0.02
+# What of their entropy the right answers may lose before it is said, and fewer of them than this tell nothing.
+LOST, LEAST_RIGHT = 0.3, 5
 
 
 def diversity(run: Run) -> list[Finding]:
@@ -47,6 +52,26 @@ def _diversity(run: Run, where: str, passes: dict[int, Series]) -> list[Finding]
 def broken_passes(run: Run) -> bool:
     """Whether a pass@k is not finite at the end."""
     return any(turned(run, name) is not None for name in run.broken if is_pass(name))
+
+
+def right_answers(run: Run) -> list[Finding]:
+    """Entropy of the right answers against that of all tokens: a policy can hold one and lose the other."""
+    data, counts, entropy = (run.metrics.get(name) for name in (RIGHT_ANSWERS, RIGHT_RESPONSES, ENTROPY))
+    if data is None or counts is None or entropy is None or turned(run, RIGHT_ANSWERS) or turned(run, ENTROPY):
+        return []
+    steps, (values, numbers, tokens) = together(data, counts, entropy)
+    enough = numbers >= LEAST_RIGHT
+    if enough.sum() < LEAST_POINTS:
+        return []
+    own, whole = (summarise(Series(steps[enough], each[enough])) for each in (values, tokens))
+    if own.start <= 0 or own.end > (1 - LOST) * own.start or whole.start <= 0:
+        return []
+    held = whole.end >= 0.9 * whole.start
+    text = f"{run.name}: entropy {'held' if held else 'fell'} ({number(whole.start)} to {number(whole.end)} nats per "
+    text += f"token), diversity of right answers fell {1 - own.end / own.start:.0%}: their own entropy went from "
+    text += f"{number(own.start)} to {number(own.end)}."
+    headline = "Entropy held, diversity fell" if held else "Right answers are fewer"
+    return [Finding("bad" if held else "note", headline, text, run.name)]
 
 
 def _enough(passes: dict[int, Series]) -> bool:

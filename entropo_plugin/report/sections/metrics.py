@@ -13,6 +13,8 @@ ENTROPY = "entropo/entropy/token_mean"
 VERL_ENTROPY = "actor/entropy"
 TRL_ENTROPY = "entropy"
 TARGET = "entropo/target"
+# entropy of the right answers alone, and how many it rests on
+RIGHT_ANSWERS, RIGHT_RESPONSES = "entropo/entropy/right_answers", "entropo/diversity/right_responses"
 # A metric that is logged with one of these beside it is a coefficient that something moves.
 NEXT, AT_BOUND = "_next", "_at_bound"
 SCORES = ("critic/score/mean", "critic/rewards/mean")

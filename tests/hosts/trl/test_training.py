@@ -20,9 +20,12 @@ from trl_runs import (
     weights,
 )
 
+from entropo_plugin.config import ConfigError
 from entropo_plugin.hosts.trl import EntropoGRPOTrainer
 from entropo_plugin.methods.registry import known
 
+# just below log 13, the most that a policy over 13 tokens can have
+HIGH = {"kind": "value", "value": 2.56494}
 TWICE = {"num_iterations": 2}
 CUTS = {
     "accumulated": {"gradient_accumulation_steps": 2},
@@ -102,9 +105,14 @@ def test_a_shape_that_changes_nothing_leaves_stock_weights(tmp_path):
     assert torch.equal(weights(trained(tmp_path, num_iterations=2)), weights(run))
 
 
+def test_a_target_that_the_models_vocabulary_cannot_have_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="entropo.target.value=2.6: 2.6 nats .* over 13 tokens"):
+        trainer(config(tmp_path, {"methods": ["repo_r"], "target": {"kind": "value", "value": 2.6}}))
+
+
 def test_controllers_move_once_a_rollout_batch_and_never_in_evaluation(tmp_path):
     changes = dict(num_iterations=2, max_steps=6, eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=8)
-    repo = {"methods": ["repo_r"], "repo": {"zeta": {"initial": 0.001}}, "target": {"fraction": 1.2}}
+    repo = {"methods": ["repo_r"], "repo": {"zeta": {"initial": 0.001}}, "target": HIGH}
     run = trainer(config(tmp_path, repo, **changes), eval_dataset=data(2))
     run.train()
     assert run.rollouts == 3
@@ -118,7 +126,7 @@ def test_controllers_move_once_a_rollout_batch_and_never_in_evaluation(tmp_path)
 def test_a_step_of_several_rollout_batches_moves_once_for_each(tmp_path):
     run = trained(
         tmp_path,
-        {"methods": ["repo_r"], "target": {"fraction": 1.2}},
+        {"methods": ["repo_r"], "target": HIGH},
         gradient_accumulation_steps=4,
         steps_per_generation=2,
     )

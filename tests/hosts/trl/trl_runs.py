@@ -24,7 +24,7 @@ SETTINGS = {
     "kl_cov": {"kl_cov": {"ratio": 0.1}},
     "entropy_bonus": {"entropy_coeff": {"initial": 0.02}},
     "entropic": {"entropic": {"probability": 0.01}},
-    "stare": {"target": {"kind": "value", "value": 5.0}},
+    "stare": {"target": {"kind": "value", "value": 2.5649}},
 }
 NEEDS = {"repo_anchored": {"beta": 0.1}}
 

@@ -54,7 +54,7 @@ METHODS = {
     },
     "repo_r_old": {"entropo__repo__zeta__initial": 0.05, "entropo__repo__logp": "old"},
     "repo_d": {"entropo__repo__zeta__initial": 5.0},
-    "repo_neutral": {"entropo__target__fraction": 1.5},
+    "repo_neutral": {"entropo__target__fraction": 0.5},
     "adapo": {"algorithm__adv_estimator": "rloo", "entropo__adapo__clip_high__initial": 0.06},
     "clip_cov": {"algorithm__adv_estimator": "grpo", **CLIP_COV},
     "kl_cov": {"algorithm__adv_estimator": "grpo", **KL_COV},

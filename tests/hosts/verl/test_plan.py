@@ -1,6 +1,7 @@
 """Whole verl configurations, composed as the command line composes them, through the driver's start-up check."""
 
 import importlib
+import json
 import logging
 import re
 
@@ -165,6 +166,15 @@ def test_a_marker_that_a_crash_left_empty_is_refused_by_path(tmp_path):
     where = [f"trainer.default_local_dir={tmp_path}", "trainer.resume_mode=auto"]
     with pytest.raises(ConfigError, match=f"{tmp_path}/latest_checkpointed_iteration.txt holds no step"):
         guard.preview_resume(compose("ppo_trainer", [*CPU, "+entropo=repo_r", *where]), check("+entropo=repo_r"))
+
+
+@pytest.mark.parametrize("text", [{"vocab_size": 100}, {"text_config": {"vocab_size": 100}}])
+def test_a_target_that_the_models_vocabulary_cannot_have_is_refused(text, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(text))
+    where = ["+entropo=repo_r", f"actor_rollout_ref.model.path={tmp_path}", "entropo.target.kind=value"]
+    with pytest.raises(ConfigError, match="entropo.target.value=5.0: 5 nats .* over 100 tokens has at most .* = 4.605"):
+        check(*where, "entropo.target.value=5")
+    check(*where, "entropo.target.value=4.5")
 
 
 def test_the_transformers_rollout_is_refused_without_the_cpu_host():

@@ -34,7 +34,8 @@ from entropo_plugin.hosts.verl.metrics.step import (
 )
 from entropo_plugin.hosts.verl.metrics.stopwatch import Stopwatch
 from entropo_plugin.hosts.verl.metrics.token_log import token_file, token_lines
-from entropo_plugin.hosts.verl.startup.plan import Plan
+from entropo_plugin.hosts.verl.startup.facts import vocabulary
+from entropo_plugin.hosts.verl.startup.plan import Plan, get
 from entropo_plugin.hosts.verl.worker.clip_shares import bounds_in_force
 from entropo_plugin.hosts.verl.worker.loss import PAYLOAD, SELECTED, entropo_loss
 from entropo_plugin.monitor import dynamics_metrics
@@ -81,6 +82,7 @@ class EntropoTrainer(Host):
         super()._setup()
         actor = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
         self.actor_rollout_wg.set_loss_fn(partial(entropo_loss, config=actor, methods=self.plan.methods))
+        self.entropo.loop.know_vocabulary(vocabulary(self.config, get) or len(self.tokenizer))
         keys = {name: each.key for name, each in self.entropo.loop.coefficients.items()}
         samples = self.config.actor_rollout_ref.rollout.n
         self.alarms = Alarms(len(self.tokenizer), self.plan.settings.idle_steps, samples, keys)

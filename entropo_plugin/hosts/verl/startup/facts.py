@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from entropo_plugin.hosts.verl.startup.verl_keys import updates_per_batch
@@ -43,6 +45,15 @@ def host_of(config: Any, get: Get) -> Host:
         fields=_fields(config, get),
         remedies=REMEDIES,
     )
+
+
+def vocabulary(config: Any, get: Get) -> int | None:
+    """Size of the model's vocabulary, where its ``config.json`` lies on this machine's disk."""
+    try:
+        about = json.loads(Path(str(get(config, "actor_rollout_ref.model.path")), "config.json").read_text())
+        return int(about.get("text_config", about)["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _clip(config: Any, get: Get) -> tuple[float, float, float]:

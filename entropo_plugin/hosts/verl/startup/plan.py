@@ -11,13 +11,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from entropo_plugin.config import TRAINER_MODES, ConfigError, parse
+from entropo_plugin.control.settings import check_ceiling
 from entropo_plugin.fields import shown
 from entropo_plugin.hosts.verl.compat import exact_entropy, own_names
 from entropo_plugin.hosts.verl.startup import verl_keys
 from entropo_plugin.hosts.verl.startup.combinations import check_combination
-from entropo_plugin.hosts.verl.startup.facts import ACTOR, BYPASS, STRATEGY, host_of
+from entropo_plugin.hosts.verl.startup.facts import ACTOR, BYPASS, STRATEGY, host_of, vocabulary
 from entropo_plugin.hosts.verl.startup.override_order import overridden, wrong_mode
-from entropo_plugin.methods.active import activate, describe, remarks
+from entropo_plugin.methods.active import activate, describe, remarks, target_of
 from entropo_plugin.methods.base import Host, Method
 from entropo_plugin.methods.registry import estimators, losses
 
@@ -86,6 +87,8 @@ class Plan:
         host = host_of(config, get)
         plan = cls(settings, activate(settings, host), host, mode(config) in TRAINER_MODES)
         list(remarks(plan.methods))
+        if size := vocabulary(config, get):
+            check_ceiling(target_of(settings, plan.methods), size)
         return plan
 
     def in_words(self) -> str:

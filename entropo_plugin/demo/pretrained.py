@@ -35,10 +35,12 @@ SETTINGS = [
     "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=1024",
     f"ray_kwargs.ray_init.runtime_env.env_vars.OMP_NUM_THREADS='{os.cpu_count()}'",
 ]
+# half of the first entropy, within the time in which stock GRPO loses nearly all of it
+RAMP = ["entropo.target.fraction=0.5", "entropo.target.schedule=linear", "entropo.target.steps=15"]
 OBJECTIVES = {
-    "repo_r": ["+entropo=repo_r", "entropo.repo.zeta.law=matched", "entropo.target.fraction=0.8"],
-    "repo_neutral": ["+entropo=repo_neutral", "entropo.target.fraction=0.8"],
-    "repo_d": ["+entropo=repo_d", "entropo.target.fraction=0.8"],
+    "repo_r": ["+entropo=repo_r", "entropo.repo.zeta.law=matched", *RAMP],
+    "repo_neutral": ["+entropo=repo_neutral", *RAMP],
+    "repo_d": ["+entropo=repo_d", *RAMP],
 }
 
 

@@ -51,7 +51,7 @@ class Zeta:
     )
     high: float | None = key(
         None,
-        "largest |zeta|; null: 0.05 for REPO-R, 3 for its law `matched`, 10 for REPO-D",
+        "largest |zeta|; null: 0.05 for REPO-R, 1 for its law `matched`, 10 for REPO-D",
         low=1e-12,
         high=100.0,
         optional=True,

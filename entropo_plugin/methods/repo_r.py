@@ -14,8 +14,8 @@ from entropo_plugin.methods.registry import register
 from entropo_plugin.methods.repo import RepoMethod
 from entropo_plugin.objectives import PullMemory, matched_zeta, repo_matched, repo_r
 
-# largest |zeta| of the law `matched` where the settings leave it open
-MATCHED_HIGH = 3.0
+# largest |zeta| of the law `matched` where the settings leave it open: up to |L| = 1 no advantage changes its sign
+MATCHED_HIGH = 1.0
 
 
 @register

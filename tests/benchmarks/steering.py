@@ -97,7 +97,7 @@ class RepoD(NoLaw):
 class Matched(NoLaw):
     """REPO-R with the zeta that the batch itself asks for."""
 
-    gain, high = 10.0, 3.0
+    gain, high = 10.0, 1.0
 
     def prepare(self):
         self.memories = [PullMemory() for _ in self.coefficients]
@@ -171,7 +171,7 @@ LAWS = {
     "REPO-R .05, doubling": RepoR,
     "REPO-R .5, doubling": RepoRWide,
     "REPO-R .5, pi 15 + .5": RepoRPI,
-    "REPO-R matched, 3": Matched,
+    "REPO-R matched, 1": Matched,
     "REPO-D": RepoD,
     "model-based": Neutral,
     "ADAPO": Adapo,

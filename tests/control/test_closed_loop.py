@@ -53,4 +53,4 @@ def test_matched_repo_r_follows_a_falling_target_where_most_groups_are_all_right
     """Weighed by |A| alone, the error was 19 % with 75 % of the steps without authority."""
     fast = replace(SETTINGS["S2"], rate=4 * SETTINGS["S2"].rate)
     trace = Simulation(fast, Matched(len(SEEDS)), 0.5, SEEDS).run(STEPS)
-    assert float(trace.rms(FIRST).max()) < 10.0 and not trace.at_bound[:, FIRST:].any()
+    assert float(trace.rms(FIRST).max()) < 10.0 and float(trace.at_bound[:, FIRST:].double().mean()) < 0.2

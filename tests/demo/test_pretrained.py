@@ -36,7 +36,8 @@ def test_its_settings_stand_behind_the_recipes_and_before_those_of_the_command_l
     monkeypatch.setattr(run, "_train", train)
     run._train_all(tmp_path, options, 0.0)
     assert seen["grpo"] == ["algorithm.adv_estimator=grpo", "+entropo=monitor"]
-    assert seen["repo_r"][-2:] == ["entropo.target.fraction=0.8", "entropo.target.fraction=0.6"]
+    assert seen["repo_r"][:2] == ["+entropo=repo_r", "entropo.repo.zeta.law=matched"]
+    assert seen["repo_r"][-1] == "entropo.target.fraction=0.6" and "entropo.target.fraction=0.5" in seen["repo_r"]
 
 
 def test_the_warm_started_model_is_made_once(tmp_path, monkeypatch):

@@ -427,6 +427,11 @@ def test_a_method_that_could_not_act_does_not_start(overrides, message):
         ("+repo.zeta={high: 0.3}", "entropo.repo"),
         ("+recipe=7b/qwen2_5_repo_r", r"\+recipes=7b/qwen2_5_repo_r"),
         ("+reciepes=repo_r", r"\+recipes=repo_r"),
+        ("+recipe=[7b/qwen2_5_repo_r]", r"\+recipes=7b/qwen2_5_repo_r"),
+        ("+entropy=[repo_r]", "entropo"),
+        ("+repo_r=true", r"\+entropo=repo_r"),
+        ("+algorithm.adapo=true", r"\+entropo=NAME, without algorithm"),
+        ("+algorithm.entropy=repo_r", r"\+entropo=NAME, without algorithm"),
     ],
 )
 def test_a_key_that_is_almost_ours_is_refused(override, meant):
@@ -443,7 +448,21 @@ def test_a_choice_of_nothing_is_refused(override):
 
 
 @pytest.mark.parametrize(
-    "override", ["+entropy.floor=0.1", "+algorithm.entropy=0.1", "+recipe=my_own", "+recipe.name=x", "+adapo.mine=1"]
+    "override",
+    [
+        "+entropy.floor=0.1",
+        "+entropy=[0.1,0.2]",
+        "+entropy=[mine]",
+        "+entropy=null",
+        "+algorithm.entropy=0.1",
+        "+algorithm.entropy=[0.1]",
+        "+recipe=my_own",
+        "+recipe=[my_own]",
+        "+recipe.name=x",
+        "+adapo.mine=1",
+        "+stare=at_this",
+        "+data.stare=false",
+    ],
 )
 def test_a_users_own_key_is_theirs(override):
     guard.check_start(compose("ppo_trainer", [*CPU, override]))
@@ -474,6 +493,20 @@ def test_a_users_own_yaml_with_the_lines_in_the_wrong_order_is_told_to_move_one(
     config = own_yaml(tmp_path, ["entropo: repo_r", "ppo_trainer", "_self_"])
     with pytest.raises(ConfigError, match="move the line `- entropo: repo_r` below ppo_trainer"):
         plan.Plan.from_config(config)
+
+
+@pytest.mark.parametrize("chosen", [["entropo: repo_r"], ["entropo: top_entropy"], ["entropo: adapo"], []])
+def test_an_empty_node_in_a_users_own_yaml_is_refused(tmp_path, chosen):
+    """``entropo:`` with only comments below it is null, and null replaces all that the choice had set."""
+    config = own_yaml(tmp_path, ["ppo_trainer", *chosen, "_self_"], "entropo:\n  # repo: {base: grpo}\n")
+    with pytest.raises(ConfigError, match="^entropo=null chooses nothing, and stock training would run: null also de"):
+        guard.check_start(config)
+
+
+def test_a_name_in_place_of_the_node_is_answered_with_the_choice_to_write(tmp_path):
+    config = own_yaml(tmp_path, ["ppo_trainer", "_self_"], "entropo: repo_r\n")
+    with pytest.raises(ConfigError, match=r"^entropo=repo_r: text below entropo chooses nothing. Write \+entropo=rep"):
+        guard.check_start(config)
 
 
 def test_a_line_that_stands_too_early_is_named_where_the_body_sets_our_trainer(tmp_path):
@@ -510,3 +543,18 @@ def test_several_choices_are_merged_in_any_order(choice):
 
 def test_stock_runs_are_not_touched_by_the_check():
     guard.check_start(compose("ppo_trainer", []))
+
+
+def test_a_setting_of_another_loss_of_verls_is_said():
+    """A user who comes from verl's kl_cov deletes loss_mode and keeps the rest, which our KL-Cov does not read."""
+    loss = "actor_rollout_ref.actor.policy_loss"
+    config = compose("ppo_trainer", [*CPU, "+entropo=kl_cov", f"{loss}.kl_cov_ratio=0.02", f"{loss}.ppo_kl_coef=1.0"])
+    said = [each for each in plan.Plan.from_config(config).warnings(config) if "verl's own loss_mode" in each]
+    ending = "only verl's own loss_mode=kl_cov reads it, and that does not run. The settings of our methods stand below"
+    assert said == [f"{loss}.kl_cov_ratio=0.02: {ending} entropo.", f"{loss}.ppo_kl_coef=1.0: {ending} entropo."]
+
+
+def test_a_setting_that_the_loss_in_force_reads_is_not_said():
+    loss = "actor_rollout_ref.actor.policy_loss"
+    config = compose("ppo_trainer", [*CPU, "+entropo=repo_r", f"{loss}.loss_mode=kl_cov", f"{loss}.kl_cov_ratio=0.02"])
+    assert not [each for each in plan.Plan.from_config(config).warnings(config) if "verl's own loss_mode" in each]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -19,6 +20,30 @@ UNFED = {
     "optimal_token_baseline": "sum_pi_squared",
     "tir_optimal_token_baseline": "sum_pi_squared",
 }
+
+# Settings of one loss of verl's, by the loss that alone reads them (core_algos.py of verl 0.9.1)
+READERS = {
+    "clip_cov_ratio": "clip_cov",
+    "clip_cov_lb": "clip_cov",
+    "clip_cov_ub": "clip_cov",
+    "kl_cov_ratio": "kl_cov",
+    "ppo_kl_coef": "kl_cov",
+    "dro_beta": "dro",
+}
+
+
+def unread(config: Any, loss: str) -> Iterator[str]:
+    """Settings of verl's losses that differ from their defaults, and that the loss in force does not read."""
+    from verl.workers.config import PolicyLossConfig
+
+    for name, reader in READERS.items():
+        usual = getattr(PolicyLossConfig, name, None)
+        value = OmegaConf.select(config, f"{LOSS}.{name}", default=usual)
+        if loss != reader and value not in (usual, None):
+            yield (
+                f"{LOSS}.{name}={value}: only verl's own loss_mode={reader} reads it, and that does not run. The "
+                "settings of our methods stand below entropo."
+            )
 
 
 def check_combination(config: Any) -> None:

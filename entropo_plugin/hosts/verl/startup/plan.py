@@ -15,7 +15,7 @@ from entropo_plugin.control.settings import check_ceiling
 from entropo_plugin.fields import shown
 from entropo_plugin.hosts.verl.compat import exact_entropy, own_names
 from entropo_plugin.hosts.verl.startup import verl_keys
-from entropo_plugin.hosts.verl.startup.combinations import check_combination
+from entropo_plugin.hosts.verl.startup.combinations import check_combination, unread
 from entropo_plugin.hosts.verl.startup.facts import ACTOR, BYPASS, STRATEGY, host_of, vocabulary
 from entropo_plugin.hosts.verl.startup.override_order import overridden, wrong_mode
 from entropo_plugin.methods.active import activate, describe, remarks, target_of
@@ -99,7 +99,8 @@ class Plan:
 
     def warnings(self, config: Any) -> list[str]:
         """What will run, with a warning: inert methods, overridden choices and inexact measurements."""
-        return [*remarks(self.methods), *overridden(config, self.settings), *_inexact(config)]
+        unheeded = unread(config, self.host.loss_mode) if self.methods else ()
+        return [*remarks(self.methods), *overridden(config, self.settings), *unheeded, *_inexact(config)]
 
 
 def _inexact(config: Any) -> Iterator[str]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import Node, OmegaConf
 
 from entropo_plugin.fields import ConfigError
 from entropo_plugin.methods.registry import ROOT, groups, known
@@ -33,9 +33,28 @@ def check_spelling(config: Any) -> None:
     for word in _overrides():
         if EMPTY.fullmatch(word):
             raise ConfigError(f"{word} chooses nothing, and stock training would run. Name a choice, or delete it.")
-    if OURS in config and OmegaConf.is_dict(node := config._get_node(OURS)) and not node:
+    _check_node(config)
+
+
+def _check_node(config: Any) -> None:
+    """Refuse a node ``entropo:`` that holds nothing, and one that holds text.
+
+    In a user's YAML a line ``entropo:`` with only comments below it is null, which deletes all that
+    ``- entropo: repo_r`` set.
+    """
+    if OURS not in config:
+        return
+    value = config._get_node(OURS)._value()
+    if value is None or value == {}:
+        text = "null" if value is None else "{}"
         raise ConfigError(
-            f"{OURS}={{}} chooses nothing, and stock training would run. Write +{OURS}=NAME, or delete it."
+            f"{OURS}={text} chooses nothing, and stock training would run: null also deletes what a defaults list "
+            f"chose. Write +{OURS}=NAME, or delete the line."
+        )
+    if isinstance(value, str):
+        raise ConfigError(
+            f"{OURS}={value}: text below {OURS} chooses nothing. Write +{OURS}={value} on the command line, or "
+            f"`- {OURS}: {value}` in a defaults list, below ppo_trainer."
         )
 
 
@@ -51,8 +70,10 @@ def _at_the_root(config: Any) -> Iterator[tuple[str, str]]:
             yield name, f"+{OURS}=NAME, or a key below {OURS}"
         elif name in groups() and _is_group(name, value):
             yield name, f"{OURS}.{name}"
+        elif _is_switch(name, value):
+            yield name, f"+{OURS}={name}"
         elif distance(name, RECIPES) <= 2 and _is_recipe(value):
-            yield name, f"+{RECIPES}={value._value()}"
+            yield name, f"+{RECIPES}={_texts(value)[0]}"
 
 
 def _below(config: Any) -> Iterator[tuple[str, str]]:
@@ -60,7 +81,9 @@ def _below(config: Any) -> Iterator[tuple[str, str]]:
     for name in map(str, config):
         node = config._get_node(name)
         for below in map(str, node) if name not in NODES and OmegaConf.is_dict(node) and not node._is_none() else ():
-            if below.startswith(OURS) or (below != "entropy" and distance(below, OURS) <= 2):
+            value = node._get_node(below)
+            near = below.startswith(OURS) or distance(below, OURS) <= 2
+            if _is_switch(below, value) or (near and (below != "entropy" or _looks_like_ours(value))):
                 yield f"{name}.{below}", f"+{OURS}=NAME, without {name}"
 
 
@@ -68,7 +91,19 @@ def _looks_like_ours(node: Any) -> bool:
     """Whether a key ``entropy``, which a user's own code may read, was meant for us: a method's name, or our groups."""
     if OmegaConf.is_dict(node):
         return any(name in groups() or name in ROOT for name in node)
-    return node is not None and node._value() in known()
+    return any(text in known() for text in _texts(node))
+
+
+def _texts(node: Any) -> list[str]:
+    """A key's value, or those of its list, as far as they are text."""
+    nodes = list(node._iter_ex(resolve=False)) if OmegaConf.is_list(node) and not node._is_none() else [node]
+    values = [each._value() if isinstance(each, Node) else each for each in nodes]
+    return [value for value in values if isinstance(value, str)]
+
+
+def _is_switch(name: str, node: Any) -> bool:
+    """``+repo_r=true``: a key that is called as a method and switched on."""
+    return name in known() and node is not None and node._value() is True
 
 
 def _is_group(name: str, node: Any) -> bool:
@@ -79,9 +114,8 @@ def _is_group(name: str, node: Any) -> bool:
 
 def _is_recipe(node: Any) -> bool:
     """Whether the value names a recipe or a choice of ours: ``recipe`` alone may be a key of the user's."""
-    value = None if OmegaConf.is_config(node) or node is None else node._value()
     stems = {path.stem for path in choices().values()}
-    return isinstance(value, str) and (value.partition("/")[0] in WHOLE or value in stems)
+    return any(text.partition("/")[0] in WHOLE or text in stems for text in _texts(node))
 
 
 def _overrides() -> list[str]:

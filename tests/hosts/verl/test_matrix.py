@@ -179,6 +179,7 @@ def test_every_door_opens(estimator, loss, base, monkeypatch):
         ("repo_d", "geo_mean", None, "loss_mode=geo_mean gives every token of a response the mean"),
         ("grpo", "geo_mean", "clip_cov", "which undoes what Clip-Cov does to single tokens"),
         ("grpo", "dro", "clip_cov", "single tokens cannot be dropped from it as Clip-Cov does"),
+        ("grpo", "kl_cov", "top_entropy", "keeps its penalty on a token without advantage"),
         ("grpo", "entropo", "adapo", "loss_mode=entropo is not a loss by itself"),
         ("grpo", "entropo", None, "loss_mode=entropo is not a loss by itself"),
         ("grpo", "kl_cov", "clip_cov", "Delete actor_rollout_ref.actor.policy_loss.loss_mode"),

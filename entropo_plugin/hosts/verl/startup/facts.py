@@ -16,7 +16,10 @@ STRATEGY = f"{ACTOR}.strategy"
 
 # verl's losses in which a token's advantage reaches other tokens, or in which one without advantage still counts
 MIXES = {"geo_mean": "gives every token of a response the mean of its advantages"}
-KEEPS = {"dro": "keeps its quadratic penalty on a token without advantage"}
+KEEPS = {
+    "dro": "keeps its quadratic penalty on a token without advantage",
+    "kl_cov": "keeps its penalty on a token without advantage",
+}
 
 Get = Callable[..., Any]
 

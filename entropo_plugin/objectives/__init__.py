@@ -39,6 +39,7 @@ from entropo_plugin.objectives.selection import (
     selection_metrics,
     token_keys,
 )
+from entropo_plugin.objectives.token_statistics import TokenStatistics, token_statistics
 from entropo_plugin.objectives.unlikely_positive import unlikely_positive
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "NeutralStep",
     "PullMemory",
     "ResponseKeys",
+    "TokenStatistics",
     "adapo",
     "ce_gppo",
     "clip_cov",
@@ -85,6 +87,7 @@ __all__ = [
     "stand_in",
     "step_cost",
     "token_keys",
+    "token_statistics",
     "token_weights",
     "unlikely_positive",
 ]

@@ -104,6 +104,7 @@ bench: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/python tests/benchmarks/monitor_cost.py
 	$(VENV)/bin/python tests/benchmarks/driver_cost.py
 	$(VENV)/bin/python tests/benchmarks/token_statistics.py
+	$(VENV)/bin/python tests/benchmarks/loss_cost.py
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/benchmarks/trl_cost.py
 
 # every law in a simulated closed loop, as a table; CONTROL_ARGS="--laws model --seeds 2"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from entropo_plugin.objectives.ratio import log_ratio, ratio_and_advantage, weighed
+from entropo_plugin.objectives.ratio import clipped, log_ratio, ratio_and_advantage, weighed
 from entropo_plugin.shapes import same_shape
 
 
@@ -28,7 +28,7 @@ def adapo(
     """Clipped surrogate ``-min(r A, clip(r, 1 - low, 1 + high) A)``, for ``A < 0`` at most ``-dual * A``.
 
     DAPO (arXiv 2503.14476) for the two bounds, dual clip from arXiv 1912.09729; with a fixed ``high`` it is verl's
-    ``vanilla`` bit for bit, once aggregated by the same function.
+    ``vanilla`` bit for bit, once aggregated by the same function (in bf16 see ``clipped`` in ``ratio.py``).
 
     Args:
         logp: ``(batch, response)`` current log-probs, nats; carries the gradient.
@@ -44,14 +44,9 @@ def adapo(
     Returns:
         ``(batch, response)`` loss, 0 in the padding.
     """
-    if dual <= 1:
-        raise ValueError(f"dual={dual}: the dual clip bounds the ratio from above, so it must exceed 1.")
     ratio, advantage = ratio_and_advantage(logp, old_logp, advantage, mask)
     ratio = ratio if ratio_bounds is None else torch.clamp(ratio, *ratio_bounds)
-    clipped = -advantage * torch.clamp(ratio, 1 - low, 1 + high)
-    worse = torch.maximum(-advantage * ratio, clipped)
-    loss = torch.where(advantage < 0, torch.min(-advantage * dual, worse), worse)
-    return weighed(loss, weight, mask)
+    return weighed(-advantage * clipped(ratio, advantage, low, high, dual), weight, mask)
 
 
 def high_from_offset(low: float, offset: float) -> float:

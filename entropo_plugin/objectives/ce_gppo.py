@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from entropo_plugin.objectives.ratio import ratio_and_advantage, weighed
+from entropo_plugin.objectives.ratio import log_ratio, one_of, response_only, weighed
 from entropo_plugin.shapes import same_shape
 
 
@@ -43,10 +43,9 @@ def ce_gppo(
     Returns:
         ``(batch, response)`` loss, 0 in the padding.
     """
-    ratio, advantage = ratio_and_advantage(logp, old_logp, advantage, mask)
-    one = ratio / ratio.detach()
-    below, above = (advantage < 0) & (ratio < 1 - low), (advantage > 0) & (ratio > 1 + high)
-    kept = torch.where(below, keep_low * (1 - low) * one, torch.where(above, keep_high * (1 + high) * one, ratio))
-    loss = -advantage * kept
-    loss = torch.where(advantage < 0, torch.min(-advantage * dual, loss), loss)
-    return weighed(loss, weight, mask)
+    change, advantage = log_ratio(logp, old_logp, mask), response_only(advantage, mask)
+    ratio, negative = torch.exp(change.detach()), advantage < 0
+    below, above = negative & (ratio < 1 - low), ~negative & (ratio > 1 + high)
+    scale = torch.where(below, keep_low * (1 - low), torch.where(above, keep_high * (1 + high), ratio))
+    kept = scale * one_of(change)
+    return weighed(-advantage * torch.where(negative, kept.clamp(max=dual), kept), weight, mask)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from entropo_plugin.objectives.ratio import log_ratio, ratio_and_advantage, response_only, weighed
+from entropo_plugin.objectives.ratio import clipped, log_ratio, ratio_and_advantage, response_only, weighed
 from entropo_plugin.shapes import same_shape
 
 
@@ -38,9 +38,8 @@ def clip_cov(
         ``(batch, response)`` loss, 0 in the padding.
     """
     ratio, advantage = ratio_and_advantage(logp, old_logp, advantage, mask)
-    loss = torch.maximum(-advantage * ratio, -advantage * torch.clamp(ratio, 1 - low, 1 + high))
-    loss = weighed(loss, weight, mask)
-    return torch.where(selected, torch.zeros_like(loss), loss)
+    loss = weighed(-advantage * clipped(ratio, advantage, low, high), weight, mask)
+    return torch.where(selected, 0, loss)
 
 
 @same_shape("logp", "old_logp", "advantage", "mask", "selected", "weight")
@@ -68,9 +67,9 @@ def kl_cov(
     Returns:
         ``(batch, response)`` loss, 0 in the padding.
     """
-    ratio, advantage = ratio_and_advantage(logp, old_logp, advantage, mask)
-    loss = -advantage * ratio
-    extra = kl_penalty(logp, old_logp, mask, selected, beta, kind)
+    change = log_ratio(logp, old_logp, mask)
+    loss = -response_only(advantage, mask) * torch.exp(change)
+    extra = _penalty(change, selected, beta, kind)
     if weight is None:
         return loss + extra
     scale = response_only(weight, mask)
@@ -86,10 +85,14 @@ def kl_penalty(
     Raises:
         ValueError: ``kind`` is none of :data:`PENALTIES`.
     """
+    return _penalty(log_ratio(logp, old_logp, mask), selected, beta, kind)
+
+
+def _penalty(change: Tensor, selected: Tensor, beta: float, kind: str) -> Tensor:
+    """Of ``change = log p - log p_old``, which is 0 in the padding: so is every penalty of it."""
     if kind not in PENALTIES:
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(PENALTIES)}.")
-    penalty = beta * PENALTIES[kind](log_ratio(logp, old_logp, mask))
-    return torch.where(selected & mask.bool(), penalty, torch.zeros_like(penalty))
+    return torch.where(selected, beta * PENALTIES[kind](change), 0)
 
 
 def _k3(change: Tensor) -> Tensor:

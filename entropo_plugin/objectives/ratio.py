@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,21 +25,39 @@ def log_ratio(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:
     Returns:
         ``(batch, response)``; zero gradient in the padding and beyond the clamp.
     """
-    kept = mask.bool()
-    current = torch.where(kept, logp, torch.zeros_like(logp))
-    old = torch.where(kept, old_logp, torch.zeros_like(old_logp))
-    return torch.clamp(current - old, min=-LOG_RATIO_BOUND, max=LOG_RATIO_BOUND)
+    return response_only(logp - old_logp, mask).clamp(min=-LOG_RATIO_BOUND, max=LOG_RATIO_BOUND)
 
 
 @same_shape("values", "mask")
 def response_only(values: Tensor, mask: Tensor) -> Tensor:
     """``values`` with 0 in the padding; a NaN there would survive a product with the mask."""
-    return torch.where(mask.bool(), values, torch.zeros_like(values))
+    return torch.where(mask.bool(), values, 0)
 
 
 def ratio_and_advantage(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """``r = p / p_old``, 1 in the padding, and the advantage, 0 there: what every surrogate begins with."""
-    return torch.exp(log_ratio(logp, old_logp, mask)), response_only(advantage, mask)
+    kept = mask.bool()
+    return torch.exp(log_ratio(logp, old_logp, kept)), response_only(advantage, kept)
+
+
+def clipped(ratio: Tensor, advantage: Tensor, low: float, high: float, dual: float = math.inf) -> Tensor:
+    """The ratio that PPO's surrogate multiplies by the advantage: the clip bounds it on one side only.
+
+    ``min(r A, clip(r, 1 - low, 1 + high) A)`` is ``A min(r, 1 + high)`` for ``A >= 0`` and ``A max(r, 1 - low)`` for
+    ``A < 0``; the dual clip bounds the latter from above. One product, where PPO's code compares two; in bf16 both
+    may round alike just beyond a bound, and there PPO's code keeps half of a gradient, this one none.
+
+    Raises:
+        ValueError: ``dual`` is at most 1.
+    """
+    if dual <= 1:
+        raise ValueError(f"dual={dual}: the dual clip bounds the ratio from above, so it must exceed 1.")
+    return torch.where(advantage < 0, torch.clamp(ratio, 1 - low, dual), torch.clamp(ratio, max=1 + high))
+
+
+def one_of(log_prob: Tensor) -> Tensor:
+    """``exp(log p - stop(log p))``, the number 1 with the gradient of log p."""
+    return 1 + (log_prob - log_prob.detach())
 
 
 def weighed(loss: Tensor, weight: Tensor | None, mask: Tensor) -> Tensor:

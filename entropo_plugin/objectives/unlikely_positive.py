@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from entropo_plugin.objectives.adapo import adapo
-from entropo_plugin.objectives.ratio import response_only, weighed
+from entropo_plugin.objectives.ratio import clipped, one_of, ratio_and_advantage, response_only, weighed
 from entropo_plugin.shapes import same_shape
 
 
@@ -37,7 +36,7 @@ def unlikely_positive(
     Returns:
         ``(batch, response)`` loss, 0 in the padding.
     """
-    current, advantage = response_only(logp, mask), response_only(advantage, mask)
-    positive = weighed(-torch.exp(current - current.detach()) * advantage, weight, mask)
-    clipped = adapo(logp, old_logp, advantage, mask, low=low, high=high, dual=dual, weight=weight)
-    return torch.where(advantage > 0, positive, clipped)
+    ratio, advantage = ratio_and_advantage(logp, old_logp, advantage, mask)
+    one = one_of(response_only(logp, mask))
+    kept = torch.where(advantage > 0, one, clipped(ratio, advantage, low, high, dual))
+    return weighed(-advantage * kept, weight, mask)

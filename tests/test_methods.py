@@ -304,7 +304,7 @@ PACKAGE = Path(entropo_plugin.__file__).parent
 # losses of verl's own that have a method's name
 VERLS = {("hosts/verl/metrics/step.py", "kl_cov")}
 VERLS |= {("hosts/verl/startup/combinations.py", name) for name in ("clip_cov", "kl_cov")}
-VERLS |= {("hosts/verl/worker/clip_shares.py", "clip_cov")}
+VERLS |= {("hosts/verl/worker/clip_shares.py", "clip_cov"), ("hosts/verl/startup/facts.py", "kl_cov")}
 OTHERS = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] not in METHODS]
 
 

@@ -114,7 +114,7 @@ CLIP = {"low": "clip_ratio_low=0.1", "high": "clip_ratio_high=0.3", "dual": "cli
         ("adapo", "vanilla", ["low", "high", "dual"]),
         ("ce_gppo", "vanilla", ["low", "high", "dual"]),
         ("unlikely_positive", "vanilla", ["high"]),
-        ("clip_cov", "entropo_clip_cov", ["low", "high"]),
+        ("clip_cov", "entropo_clip_cov", ["low", "high", "dual"]),
         ("clip_cov", "gspo", []),
         ("kl_cov", "entropo_kl_cov", ["low", "high", "dual"]),
         ("repo_r", "vanilla", []),

@@ -7,8 +7,13 @@ from trl_runs import config, data, model, trainer
 from entropo_plugin.methods.active import coefficients
 from entropo_plugin.metric_names import METRICS, at_bound, coefficient, next_value
 
-# a run on bf16 logits, one whose entropy changes have explained themselves, and a step without a token have these too
-SOMETIMES = {"entropo/precision/entropy_error_rms", "entropo/dynamics/slope", "entropo/skipped"}
+# a run on bf16 logits, one whose entropy changes have explained themselves, a step without a token, a broken reward
+SOMETIMES = {
+    "entropo/precision/entropy_error_rms",
+    "entropo/dynamics/slope",
+    "entropo/skipped",
+    "entropo/dropped_share",
+}
 # verl's filter of prompts, and the log-probs of vLLM, as docs/metrics.md says
 NOT_HERE = ("entropo/kept/", "entropo/mismatch/")
 SIDES = {f"entropo/clip/{side}" for side in ("below_negative", "above_positive", "above_negative", "below_positive")}

@@ -57,7 +57,8 @@ NAMES = (
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    """A number and no NaN; ``math.isnan`` fails on integers of more than 308 digits."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 def _finite(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from entropo_plugin.fields import ConfigError
+from entropo_plugin.fields import ConfigError, shown
 from entropo_plugin.hosts.verl.compat import fed_estimators
 from entropo_plugin.hosts.verl.worker.policy_losses import NAME
 
@@ -41,8 +41,8 @@ def unread(config: Any, loss: str) -> Iterator[str]:
         value = OmegaConf.select(config, f"{LOSS}.{name}", default=usual)
         if loss != reader and value not in (usual, None):
             yield (
-                f"{LOSS}.{name}={value}: only verl's own loss_mode={reader} reads it, and that does not run. The "
-                "settings of our methods stand below entropo."
+                f"{LOSS}.{name}={shown(value)}: only verl's own loss_mode={reader} reads it, and that does not run. "
+                "The settings of our methods stand below entropo."
             )
 
 

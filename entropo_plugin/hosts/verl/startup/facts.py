@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from entropo_plugin.fields import shown
 from entropo_plugin.hosts.verl.startup.verl_keys import updates_per_batch
 from entropo_plugin.methods.base import Host
 
@@ -82,7 +83,7 @@ def _clip_set(config: Any, get: Get) -> dict[str, str]:
         name = stand_in if get(config, f"{ACTOR}.{own}") is None else own
         value = get(config, f"{ACTOR}.{name}")
         if value not in (usual, None):
-            changed[side] = f"{ACTOR}.{name}={value}"
+            changed[side] = f"{ACTOR}.{name}={shown(value)}"
     return changed
 
 

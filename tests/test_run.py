@@ -303,4 +303,4 @@ def test_entropy_that_moves_against_adapo_is_said_once_with_what_to_do(caplog):
 def test_a_first_entropy_of_zero_is_no_target_without_a_word(caplog):
     with caplog.at_level(logging.WARNING, "entropo_plugin"):
         step(make("repo_r"), 0.0)
-    assert "entropy 0 cannot be a target" in caplog.text
+    assert "a first entropy of 0 is no target" in caplog.text

@@ -15,7 +15,7 @@ from entropo_plugin.methods.registry import known
 
 ELSEWHERE = ("repo_r", "repo_d", "repo_neutral", "adapo", "clip_cov", "kl_cov")
 METHODS = [name for name in known() if name not in ELSEWHERE]
-ABOVE = {"entropo__target__kind": "value", "entropo__target__value": 9.0}
+ABOVE = {"entropo__target__kind": "value", "entropo__target__value": 1.94}
 ACTING = {
     "entropy_range": {"entropo__entropy_range__low": 5.0, "entropo__entropy_range__high": 6.0},
     "negative_reinforce": {"entropo__negative_reinforce__threshold": 0.0},

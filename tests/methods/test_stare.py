@@ -62,7 +62,7 @@ def test_equal_surprisals_are_chosen_by_response_not_by_row():
 
 
 def test_a_weight_of_1_is_verls_loss_to_the_last_bit(monkeypatch):
-    leaves = {"entropo__stare__weight": 1.0, "entropo__target__kind": "value", "entropo__target__value": 9.0}
+    leaves = {"entropo__stare__weight": 1.0, "entropo__target__kind": "value", "entropo__target__value": 1.94}
     ours, metrics = train(monkeypatch, "+entropo=stare", **leaves)
     assert same(ours, train(monkeypatch)[0]) and metrics["entropo/stare_gate"] == 1
     (warning,) = remarks(run_of("stare", stare={"weight": 1.0}).methods)

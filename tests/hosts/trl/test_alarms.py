@@ -60,8 +60,8 @@ def test_a_method_without_effect_and_a_coefficient_at_its_bound_are_said(tmp_pat
     # no covariance of this model reaches the band of Clip-Cov's defaults
     sentences = said(tmp_path, caplog, {"methods": ["clip_cov"], "idle_steps": 2}, max_steps=3)
     assert sum("for 2 steps Clip-Cov selected no token" in words for words in sentences) == 1
-    high = {"methods": ["repo_r"], "repo": {"zeta": {"initial": 0.05}}, "target": {"fraction": 1.5}, "idle_steps": 2}
+    low = {"methods": ["repo_r"], "repo": {"zeta": {"initial": -0.05}}, "target": {"fraction": 0.5}, "idle_steps": 2}
     caplog.clear()
-    sentences = said(tmp_path, caplog, high, max_steps=3)
+    sentences = said(tmp_path, caplog, low, max_steps=3)
     assert [words for words in sentences if "zeta has stood at its bound for 2 steps" in words]
     assert [words for words in sentences if "widen entropo.repo.zeta" in words]

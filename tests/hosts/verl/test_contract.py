@@ -65,7 +65,7 @@ SIGNATURES = [
     ("verl.trainer.ppo.core_algos.register_policy_loss", ["name"], "worker/policy_losses.py"),
     ("verl.trainer.ppo.core_algos.agg_loss", ["loss_mat", "loss_mask", "loss_agg_mode"], "worker/policy_losses.py"),
     ("verl.workers.utils.losses.ppo_loss", ["config", "model_output", "data", "dp_group"], "worker/loss.py"),
-    ("verl.workers.utils.padding.no_padding_2_padding", ["tensor", "data"], "worker/loss.py"),
+    ("verl.workers.utils.padding.no_padding_2_padding", ["tensor", "data"], "worker/layout.py"),
     ("verl.workers.utils.padding.response_to_nested", ["tensor", "response_mask"], "driver/trainer.py"),
     ("verl.utils.tensordict_utils.get_non_tensor_data", ["data", "key", "default"], "worker/loss.py"),
     ("verl.utils.config.omega_conf_to_dataclass", ["config"], "driver/trainer.py"),
@@ -327,6 +327,7 @@ def test_a_registered_loss_gets_what_we_read():
     config = FSDPActorConfig(strategy="fsdp2", policy_loss=policy, **sizes)
     data, nested = micro_batch()
     ppo_loss(config, {"log_probs": nested}, data)
+    core_algos.POLICY_LOSS_REGISTRY.pop("contract")
     expected = ["advantages", "config", "log_prob", "loss_agg_mode", "old_log_prob", "response_mask"]
     must(
         sorted(seen) == [*expected, "rollout_is_weights"], f"a policy loss is given {sorted(seen)}", f"{HOST}/losses.py"

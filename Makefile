@@ -22,7 +22,8 @@ STARTED := $(shell date +%s)
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE = $(VENV)/bin/python -m compileall -q -x '/(tests?|testing|rllib)/|/transformers/models/' $(VENV)/lib
 
-.PHONY: demo test lint fix docs unit coverage patches e2e browser bench fuzz contract faults scale package control clean
+.PHONY: demo test lint fix docs unit coverage patches e2e browser bench fuzz contract faults scale package control evidence \
+	clean
 
 # The second core compiles while the first makes the model.
 demo: $(VENV)/.installed
@@ -110,6 +111,11 @@ bench: $(VENV)/.installed $(VENV)/.dev
 # every law in a simulated closed loop, as a table; CONTROL_ARGS="--laws model --seeds 2"
 control: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/benchmarks/closed_loop.py $(CONTROL_ARGS)
+
+# every arm on every task, hours; stopped and started again it goes on. EVIDENCE_ARGS="--tasks sums --arms grpo"
+evidence: $(VENV)/.installed $(VENV)/.dev
+	$(VENV)/bin/python -m entropo_plugin.demo.evidence $(EVIDENCE_ARGS)
+	$(VENV)/bin/python -m entropo_plugin.demo.evidence.results runs/evidence/results.csv
 
 # The tests run against the installed wheel, never against the source tree.
 $(VENV)/.installed: $(VENV)/.host $(SOURCES)

@@ -28,7 +28,7 @@ ALLOWED = {
     "plugin": {"hosts"},
     "report": {"config", "fields", "monitor", "recipe_files", "side_file"},
     "tasks": {"fields"},
-    "demo": {"config", "fields", "launch", "monitor", "report", "tasks"},
+    "demo": {"atomic", "config", "fields", "hosts", "launch", "monitor", "report", "tasks"},
     "cli": {"config", "demo", "fields", "hosts", "launch", "recipe_files", "report", "tasks"},
 }
 HOSTS = {"verl", "trl", "accelerate", "ray", "transfer_queue", "vllm", "tensordict"}

@@ -37,13 +37,13 @@ def compute_score(data_source: str, solution_str: str, ground_truth: str, extra_
     return float(is_right(solution_str.strip(), int(ground_truth)))
 
 
-def tokenizer() -> Any:
+def tokenizer(characters: str = "0123456789") -> Any:
     """A byte-level tokenizer with ChatML marks, one token per character, as verl expects of a Qwen2 model."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     # "Ċ" and "Ġ" are how byte-level tokenizers write newline and space; verl wants the newline to be one token
-    words = [*SPECIALS, "Ċ", "Ġ", *"0123456789"]
+    words = [*SPECIALS, "Ċ", "Ġ", *characters]
     raw = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()

@@ -1,0 +1,148 @@
+"""``python -m entropo_plugin.demo.evidence.results``: the table and the picture of finished runs.
+
+Means over seeds with 95 % intervals (Student's t over seeds), differences from GRPO paired by seed, and the frontier:
+the arms that no other arm beats in both reward and different right answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from entropo_plugin.demo.evidence.arms import ARMS
+from entropo_plugin.demo.evidence.measure import mean
+from entropo_plugin.demo.evidence.rows import read
+
+Row = dict[str, str]
+AGAINST = "grpo"
+SHOWN = {
+    "trained_pass1": "pass@1",
+    "trained_distinct": "distinct right of 64",
+    "trained_pass64": "pass@64",
+    "held_out_pass1": "held out: pass@1",
+    "held_out_distinct": "distinct right",
+    "held_out_pass64": "pass@64",
+    "trained_right_entropy": "entropy of right answers",
+    "entropy_end": "entropy",
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds and half the width of its 95 % interval, NaN for a single seed."""
+
+    mean: float
+    half: float
+    seeds: int
+
+    def __str__(self) -> str:
+        digits = 2 if abs(self.mean) < 2 else 1
+        return f"{self.mean:.{digits}f} ± {self.half:.{digits}f}" if self.seeds > 1 else f"{self.mean:.{digits}f}"
+
+
+def spread(values: list[float]) -> Spread:
+    """Mean and interval of independent values; NaN values (a run without a right answer) are left out."""
+    from entropo_plugin.monitor.student import student_t
+
+    kept = [value for value in values if not math.isnan(value)]
+    n = len(kept)
+    if n < 2:
+        return Spread(mean(kept), math.nan, n)
+    centre = mean(kept)
+    variance = sum((value - centre) ** 2 for value in kept) / (n - 1)
+    return Spread(centre, student_t(n - 1) * math.sqrt(variance / n), n)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The runs of one arm at one learning rate."""
+
+    arm: str
+    rate: str
+    rows: list[Row]
+
+    def of(self, column: str) -> Spread:
+        """A column over the seeds."""
+        return spread([float(row[column]) for row in self.rows])
+
+    def beyond(self, other: Result, column: str) -> Spread:
+        """The difference of a column from another arm's, over the seeds that both have."""
+        theirs = {row["seed"]: float(row[column]) for row in other.rows}
+        return spread([float(row[column]) - theirs[row["seed"]] for row in self.rows if row["seed"] in theirs])
+
+    @property
+    def dead(self) -> int:
+        """Runs that end with a reward below .1."""
+        return sum(float(row["dead"]) > 0 for row in self.rows)
+
+
+def results(rows: Iterable[Row], task: str, after: str = "") -> list[Result]:
+    """The arms of a task in the order of ``ARMS``, then by learning rate."""
+    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["task"] == task and row["after"] == after and not row["error"]:
+            found[row["arm"], row["rate"]].append(row)
+    order = [*ARMS]
+    ranked = sorted(found, key=lambda pair: (order.index(pair[0]) if pair[0] in order else len(order), float(pair[1])))
+    return [Result(*pair, found[pair]) for pair in ranked]
+
+
+def frontier(found: list[Result], x: str, y: str) -> list[Result]:
+    """Those whose mean no other's beats in both columns, from the smallest ``x`` on."""
+    best: list[Result] = []
+    for each in sorted(found, key=lambda r: (r.of(x).mean, r.of(y).mean), reverse=True):
+        if not best or each.of(y).mean > best[-1].of(y).mean:
+            best.append(each)
+    return best[::-1]
+
+
+def table(found: list[Result]) -> str:
+    """Markdown: one row an arm, those of the frontier in bold."""
+    first = {id(each) for each in frontier(found, "trained_distinct", "trained_pass1")}
+    head = ["arm", "rate", *SHOWN.values(), "dead", "seconds"]
+    lines = [head, ["---"] * len(head)]
+    for each in found:
+        name = f"**{each.arm}**" if id(each) in first else each.arm
+        cells = [str(each.of(column)) for column in SHOWN]
+        seconds = f"{each.of('seconds').mean:.0f}"
+        lines.append([name, f"x{float(each.rate):g}", *cells, f"{each.dead} of {len(each.rows)}", seconds])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def differences(found: list[Result], rate: str | None = None) -> str:
+    """Markdown: what each arm has beyond GRPO, paired by seed, GRPO at its own learning rate."""
+    base = next((each for each in found if each.arm == AGAINST and rate in (None, each.rate)), None)
+    if base is None:
+        return ""
+    columns = ("trained_pass1", "trained_distinct", "held_out_pass1", "held_out_distinct")
+    lines = [["beyond GRPO", *(SHOWN[column] for column in columns)], ["---"] * (len(columns) + 1)]
+    for each in found:
+        if each is not base:
+            cells = [f"{d.mean:+.2f} ± {d.half:.2f}" for d in (each.beyond(base, column) for column in columns)]
+            lines.append([each.arm, *cells])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> int:
+    """Print the tables of a file and draw its picture."""
+    from entropo_plugin.demo.evidence.picture import draw
+
+    parser = argparse.ArgumentParser(prog="python -m entropo_plugin.demo.evidence.results", description=__doc__)
+    parser.add_argument("file", type=Path, nargs="?", default=Path("runs/evidence/results.csv"))
+    parser.add_argument("--out", type=Path, help="folder of the pictures (default: beside the file)")
+    o = parser.parse_args()
+    rows = read(o.file)
+    for task, after in sorted({(row["task"], row["after"]) for row in rows}):
+        found = results(rows, task, after)
+        name = f"{task}-after-{after}" if after else task
+        print(f"## {name}\n\n{table(found)}\n\n{differences(found)}\n")
+        print(draw(found, name, (o.out or o.file.parent) / f"{name}.png"))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

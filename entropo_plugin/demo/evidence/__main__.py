@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from entropo_plugin.demo.evidence import tasks
-from entropo_plugin.demo.evidence.arms import ARMS
+from entropo_plugin.demo.evidence.arms import ARMS, EVERY, STUDIES
 
 # choices were made on other seeds than those that are reported
 TUNED_ON, REPORTED = [100, 101], [0, 1, 2, 3, 4]
@@ -18,7 +18,8 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = argparse.ArgumentParser(prog="python -m entropo_plugin.demo.evidence", description=__doc__)
     made.add_argument("--tasks", nargs="+", choices=[*tasks.NAMES, "rising_sums"], default=[*tasks.NAMES])
-    made.add_argument("--arms", nargs="+", choices=[*ARMS], default=[*ARMS], metavar="ARM")
+    made.add_argument("--arms", nargs="+", choices=[*EVERY], default=[*ARMS], metavar="ARM")
+    made.add_argument("--study", choices=[*STUDIES], help="the arms of a study of its own in place of --arms")
     made.add_argument("--rates", nargs="+", type=float, default=[1.0], help="multiples of the task's learning rate")
     made.add_argument("--seeds", nargs="+", type=int, default=REPORTED)
     made.add_argument("--rollouts", type=int, help="rollout batches of each run (default: the task's)")
@@ -33,7 +34,8 @@ def main() -> int:
     from entropo_plugin.demo.evidence.runner import planned, run_all
 
     o = parser().parse_args()
-    plan = planned(o.tasks, o.arms, o.rates, o.seeds, o.rollouts, o.after)
+    arms = [*STUDIES[o.study]] if o.study else o.arms
+    plan = planned(o.tasks, arms, o.rates, o.seeds, o.rollouts, o.after)
     try:
         failed = run_all(plan, o.out.resolve(), o.workers)
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 # baseline: what a user would take without us; published: a paper's method, in our form of it; ours
@@ -79,3 +79,31 @@ ARMS: dict[str, Arm] = {
     "anchored + kl-cov": _ours(OURS, "repo_anchored", "kl_cov", beta=NO_REFERENCE, anchored={"b": 0.1}, kl_cov=FEW),
     "model-based ramp + kl-cov": _ours(OURS, "repo_neutral", "kl_cov", target=RAMP, kl_cov=FEW),
 }
+
+
+def _in_micro_batches(rows: int, arm: Arm) -> Arm:
+    """The same optimizer steps, cut into micro-batches of so many responses."""
+    cut = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": 24 // rows}
+    return replace(arm, trl=arm.trl | cut | {"steps_per_generation": 96 // rows})
+
+
+def _annealed(end: float = 0.0) -> dict[str, Any]:
+    return {"law": "annealed", "anneal": {"kind": "linear", "end": end, "steps": 100}}
+
+
+# verl chooses within a micro-batch, at least one token of each; ours from the whole batch
+_COVARIANCE = ("verl's clip_cov", "verl's kl_cov", "clip-cov", "kl-cov")
+STUDIES: dict[str, dict[str, Arm]] = {
+    "micro_batch": {
+        f"{name}, micro-batch {rows}": _in_micro_batches(rows, ARMS[name])
+        for name in _COVARIANCE
+        for rows in (1, 2, 4, 8)
+    },
+    "precision": {"grpo fp32": ARMS["grpo"], "grpo bf16": Arm(BASELINE, {"bf16": True})},
+    "annealing": {
+        "entropy bonus 0.03 annealed": _ours(OURS, "entropy_bonus", entropy_coeff={"initial": 0.03} | _annealed()),
+        "anchored 0.1 annealed": _ours(OURS, "repo_anchored", beta=NO_REFERENCE, anchored={"b": 0.1} | _annealed()),
+        "repo-r 0.2 annealed": _ours(OURS, "repo_r", repo={"zeta": {"initial": 0.2} | _annealed()}),
+    },
+}
+EVERY = ARMS | {name: arm for arms in STUDIES.values() for name, arm in arms.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from entropo_plugin.demo.evidence.arms import ARMS, BASELINE, OURS, PUBLISHED
+from entropo_plugin.demo.evidence.arms import BASELINE, EVERY, OURS, PUBLISHED
 from entropo_plugin.demo.evidence.results import Result, frontier
 
 MARKS = {BASELINE: ("o", "#5c6470"), PUBLISHED: ("s", "#d4570a"), OURS: ("D", "#1f62b8")}
@@ -32,7 +32,7 @@ def draw(found: list[Result], title: str, path: Path) -> Path:
 
 def _panel(axis: object, found: list[Result], x: str, y: str) -> None:
     for family, (mark, colour) in MARKS.items():
-        of_family = [each for each in found if each.arm in ARMS and ARMS[each.arm].family == family]
+        of_family = [each for each in found if each.arm in EVERY and EVERY[each.arm].family == family]
         for number, each in enumerate(of_family):
             right, up = each.of(x), each.of(y)
             label = family if not number else None

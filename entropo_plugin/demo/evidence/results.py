@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from entropo_plugin.demo.evidence.arms import ARMS
+from entropo_plugin.demo.evidence.arms import EVERY
 from entropo_plugin.demo.evidence.measure import mean
 from entropo_plugin.demo.evidence.rows import read
 
@@ -81,12 +81,12 @@ class Result:
 
 
 def results(rows: Iterable[Row], task: str, after: str = "") -> list[Result]:
-    """The arms of a task in the order of ``ARMS``, then by learning rate."""
+    """The arms of a task in the order of ``EVERY``, then by learning rate."""
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row["task"] == task and row["after"] == after and not row["error"]:
             found[row["arm"], row["rate"]].append(row)
-    order = [*ARMS]
+    order = [*EVERY]
     ranked = sorted(found, key=lambda pair: (order.index(pair[0]) if pair[0] in order else len(order), float(pair[1])))
     return [Result(*pair, found[pair]) for pair in ranked]
 

@@ -7,14 +7,14 @@ import itertools
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from entropo_plugin.demo.evidence.arms import ARMS
+from entropo_plugin.demo.evidence.arms import EVERY
 from entropo_plugin.demo.evidence.rows import Table, key, versions
 from entropo_plugin.demo.evidence.tasks import named
 from entropo_plugin.demo.evidence.train import Job
@@ -31,13 +31,11 @@ class Planned:
     @property
     def identity(self) -> dict[str, str]:
         """The key columns of its row."""
-        return key(self.task, ARMS[self.job.arm], self.job, self.after)
+        return key(self.task, EVERY[self.job.arm], self.job, self.after)
 
     def folder(self, out: Path) -> Path:
         """Where its curves and its model go."""
-        arm = "".join(c if c.isalnum() or c in ".-" else "_" for c in self.job.arm)
-        task = f"{self.after}-{self.task}" if self.after else self.task
-        return out / "runs" / f"{task}-{arm}-{self.job.rate:g}-{self.job.seed}"
+        return folder_of(out, self.identity)
 
     def start(self, out: Path) -> Path:
         """The model that it starts from; a first one is made here where it is missing."""
@@ -46,6 +44,13 @@ class Planned:
         if self.after:
             return replace(self, task=self.after, after="").folder(out) / "model"
         return model.start(named(self.task), self.job.seed, out / "starts")
+
+
+def folder_of(out: Path, row: Mapping[str, str]) -> Path:
+    """The folder of a row's run."""
+    arm = "".join(c if c.isalnum() or c in ".-" else "_" for c in row["arm"])
+    task = f"{row['after']}-{row['task']}" if row["after"] else row["task"]
+    return out / "runs" / f"{task}-{arm}-{row['rate']}-{row['seed']}"
 
 
 def planned(
@@ -104,7 +109,7 @@ def run_one(planned: Planned, out: Path) -> dict[str, Any]:
     folder.mkdir(parents=True)
     try:
         job = replace(planned.job, start=planned.start(out))
-        row, curve = train.run(task, ARMS[job.arm], job, folder)
+        row, curve = train.run(task, EVERY[job.arm], job, folder)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
     with (folder / "curve.csv").open("w", newline="") as file:

@@ -175,9 +175,9 @@ def _numbers(*numbers: int) -> Prompts:
 
 DIGITS = "0123456789"
 SUM_PROMPTS = _numbers(10, 12, 13, 15, 16, 18), _numbers(11, 14, 17, 19)
-SUMS = Task("sums", f"={DIGITS}", 4, *SUM_PROMPTS, _is_sum, _near_sum, 400, 2.5e-3, 120)
+SUMS = Task("sums", f"={DIGITS}", 4, *SUM_PROMPTS, _is_sum, _near_sum, 400, 8e-4, 120)
 # what a policy that was trained on sums goes on to learn
-RISING = Task("rising_sums", f"={DIGITS}", 4, *SUM_PROMPTS, _is_rising_sum, _near_sum, 400, 2.5e-3, 60)
+RISING = Task("rising_sums", f"={DIGITS}", 4, *SUM_PROMPTS, _is_rising_sum, _near_sum, 400, 8e-4, 60)
 WALK = Task(
     "walk", f"=-LR{DIGITS}", 42, _numbers(-6, -2, 2, 6), _numbers(-4, 0, 4), _is_walk, _near_walk, 600, 1e-3, 60
 )

@@ -24,6 +24,10 @@ CURVES = {
     "right_entropy": "entropo/entropy/right_answers",
     "distinct_of_8": "entropo/diversity/distinct_right",
     "grad_norm": "grad_norm",
+    "clip_share": "entropo/clip/above_positive",
+    "chosen": "entropo/selection/penalised",
+    "dropped": "entropo/selection/dropped",
+    "bf16_share": "entropo/precision/logp_bf16_share",
 }
 DEAD = 0.1
 
@@ -105,7 +109,7 @@ def _trainer(task: Task, arm: Arm, job: Job, folder: Path) -> Any:
         warmup_steps=2 * UPDATES,
         # in a simulation GRPO died less often with the larger epsilon
         adam_epsilon=1e-5,
-        max_steps=job.rollouts * UPDATES,
+        max_steps=job.rollouts * UPDATES,  # optimizer steps, however many micro-batches they have
         logging_steps=UPDATES,
         seed=job.seed,
         report_to=[],

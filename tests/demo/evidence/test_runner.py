@@ -9,7 +9,7 @@ import torch
 
 from entropo_plugin.demo import task as sums_task
 from entropo_plugin.demo.evidence import reward, rows, runner, tasks, train
-from entropo_plugin.demo.evidence.arms import ARMS
+from entropo_plugin.demo.evidence.arms import EVERY
 from entropo_plugin.demo.evidence.model import examples
 
 ARMS_RUN = ["grpo", "KL in reward 0.1"]
@@ -109,6 +109,6 @@ def test_warm_start_examples_are_read_behind_their_prompts(tmp_path):
 
 def test_every_arm_starts(tmp_path):
     untrained(tmp_path)
-    for name, arm in ARMS.items():
+    for name, arm in EVERY.items():
         job = train.Job(name, 1.0, 0, 1, tmp_path / "starts" / "sums-0")
         assert train._trainer(tasks.SUMS, arm, job, Path(tmp_path, "out")).args.max_steps == 4

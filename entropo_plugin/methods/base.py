@@ -91,7 +91,7 @@ class Host:
     loss_key: str = "actor_rollout_ref.actor.policy_loss.loss_mode"
     estimator_key: str = "algorithm.adv_estimator"
     updates: int = 2
-    group_size: int = 2
+    group_size: int = 8
     entropy_coeff: float = 0.0
     loss_agg_mode: str = "token-mean"
     agg_key: str = "actor_rollout_ref.actor.loss_agg_mode"

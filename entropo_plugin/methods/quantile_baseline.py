@@ -11,7 +11,7 @@ from torch import Tensor
 from entropo_plugin.fields import ConfigError, key
 from entropo_plugin.methods.estimator import EstimatorMethod
 from entropo_plugin.methods.registry import register
-from entropo_plugin.objectives import group_quantile, group_std
+from entropo_plugin.objectives import group_quantile, group_std, quantile_rank
 
 PAPER = "arXiv 2509.22611"
 
@@ -46,6 +46,18 @@ class QuantileBaselineMethod(EstimatorMethod):
             yield (
                 f"one response to a prompt: {self.name} compares the responses to one prompt, so every advantage will "
                 f"be 0 and nothing is learned.{self.host.remedy('group_size')}"
+            )
+        else:
+            yield from self._extreme()
+
+    def _extreme(self) -> Iterator[str]:
+        """A quantile that is an end of so few rewards."""
+        size, share = self.host.group_size, self.settings.quantile
+        end = {1: ("smallest", "below"), size: ("largest", "above")}.get(quantile_rank(share, size))
+        if end is not None:
+            yield (
+                f"entropo.quantile_baseline.quantile={share:g} of {size} responses is the {end[0]} of their rewards: "
+                f"no response is {end[1]} its baseline. Set a quantile nearer to 0.5, or more responses to a prompt."
             )
 
     def baseline(self, rewards: Tensor, group: Tensor) -> Tensor:

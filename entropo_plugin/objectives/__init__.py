@@ -4,7 +4,7 @@ from entropo_plugin.objectives.adapo import adapo, clip_sides, high_from_offset
 from entropo_plugin.objectives.base import group_advantage, leave_one_out
 from entropo_plugin.objectives.ce_gppo import ce_gppo
 from entropo_plugin.objectives.covariance import PENALTIES, clip_cov, kl_cov, kl_penalty, micro_band, micro_top
-from entropo_plugin.objectives.group_statistics import group_quantile, group_std
+from entropo_plugin.objectives.group_statistics import group_quantile, group_std, quantile_rank
 from entropo_plugin.objectives.pull import (
     AGGREGATION_MODES,
     EntropyPull,
@@ -75,6 +75,7 @@ __all__ = [
     "neutral_step",
     "positive_ceiling",
     "quantile_band",
+    "quantile_rank",
     "repo_anchored",
     "repo_d_beta",
     "repo_matched",

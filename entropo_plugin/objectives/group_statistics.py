@@ -26,9 +26,14 @@ def group_quantile(rewards: Tensor, group: Tensor, share: float) -> Tensor:
     for one in group.unique():
         members = group == one
         ordered = rewards[members].sort().values
-        # 0.55 of 100 is 55, although the product is 55.00000000000001
-        level[members] = ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
+        level[members] = ordered[quantile_rank(share, len(ordered)) - 1]
     return level
+
+
+def quantile_rank(share: float, size: int) -> int:
+    """Which of ``size`` ordered values, from 1 on, is the smallest that at least ``share`` of them do not exceed."""
+    # 0.55 of 100 is 55, although the product is 55.00000000000001
+    return max(1, math.ceil(share * size - 1e-9))
 
 
 @same_shape("rewards", "group")

@@ -47,6 +47,16 @@ def test_equal_rewards_and_a_response_alone_learn_nothing():
     assert "every advantage will be 0" in next(iter(remarks(alone.methods)))
 
 
+@pytest.mark.parametrize(
+    ("size", "share", "end"),
+    [(2, 0.4, "smallest"), (2, 0.6, "largest"), (8, 0.1, "smallest"), (8, 0.9, "largest"), (3, 0.4, ""), (8, 0.4, "")],
+)
+def test_a_quantile_that_is_an_end_of_the_group_is_said(size, share, end):
+    run = run_of("quantile_baseline", facts=BEHIND | {"group_size": size}, quantile_baseline={"quantile": share})
+    said = [each for each in remarks(run.methods) if "of their rewards" in each]
+    assert [f"is the {end} of their rewards" in each for each in said] == [True] * bool(end)
+
+
 def test_through_verl_a_session_counts_once(monkeypatch):
     """The first response's second output has another score; the quantile sees the last outputs alone."""
     policy, rows = harness.Policy(dtype=torch.float64), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,41 +14,54 @@ ENTROPY, REWARD = "entropo/entropy/token_mean", "critic/score/mean"
 
 
 @dataclass(frozen=True)
+class Ability:
+    """Means over prompts: unbiased pass@k, and different right answers among the samples of a prompt."""
+
+    pass1: float
+    pass8: float
+    distinct: float
+
+    @classmethod
+    def of(cls, groups: list[list[tuple[str, float]]], samples: int) -> Ability:
+        """From the (answer, score) pairs of each prompt."""
+        from entropo_plugin.monitor import pass_at_k  # imports torch, which `entropo demo --help` does without
+
+        right = [[text for text, score in group if score > 0.5] for group in groups]
+        one, eight = (mean([pass_at_k(samples, len(texts), k) for texts in right]) for k in (1, 8))
+        return cls(one, eight, mean([len(set(texts)) for texts in right]))
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One row of the table.
 
     Attributes:
         reward: mean training reward of the last five steps.
         entropy_start, entropy_end: token-mean entropy, nats: the first step's, and the mean of the last five.
-        distinct: distinct right answers per prompt among ``samples`` sampled after training.
-        pass1, pass8: unbiased pass@k of the same samples.
+        trained, held_out: what the policy can do after training, on prompts that were trained and on others.
+        samples: answers sampled per prompt for that.
     """
 
     name: str
     reward: float
     entropy_start: float
     entropy_end: float
-    distinct: float
-    pass1: float
-    pass8: float
+    trained: Ability
+    held_out: Ability
     samples: int
     steps: int
     seconds: float
 
     @classmethod
-    def read(cls, name: str, folder: Path, seconds: float) -> Outcome:
-        """From ``metrics.jsonl`` and the last file in ``validation/``."""
-        from entropo_plugin.monitor import pass_at_k  # imports torch, which `entropo demo --help` does without
-
+    def read(cls, name: str, folder: Path, seconds: float, trained: Sequence[int]) -> Outcome:
+        """From ``metrics.jsonl`` and the last file in ``validation/``; ``trained``: the numbers of the training."""
         reward, entropy = curve(folder, REWARD), curve(folder, ENTROPY)
         answers = last_validation(folder)
-        right = [sum(score > 0.5 for _, score in group) for group in answers]
-        samples = min(len(group) for group in answers)
-        distinct = [len({text for text, score in group if score > 0.5}) for group in answers]
-        pass1, pass8 = (mean([pass_at_k(samples, n, k) for n in right]) for k in (1, 8))
-        last_reward, last_entropy = mean(reward[-5:]), mean(entropy[-5:])
-        found = (mean(distinct), pass1, pass8, samples, len(reward), seconds)
-        return cls(name, last_reward, entropy[0], last_entropy, *found)
+        kinds = [[group for n, group in answers.items() if (int(n) in trained) == kind] for kind in (True, False)]
+        samples = min(len(group) for group in answers.values())
+        able, others = (Ability.of(groups, samples) for groups in kinds)
+        means = mean(reward[-5:]), entropy[0], mean(entropy[-5:])
+        return cls(name, *means, able, others, samples, len(reward), seconds)
 
 
 def mean(values: list) -> float:
@@ -60,24 +74,26 @@ def curve(folder: Path, metric: str) -> list[float]:
     return [line["data"][metric] for line in read_steps(folder / "metrics.jsonl") if metric in line["data"]]
 
 
-def last_validation(folder: Path) -> list[list[tuple[str, float]]]:
-    """The last validation's (answer, score) pairs, one list per prompt."""
+def last_validation(folder: Path) -> dict[str, list[tuple[str, float]]]:
+    """The last validation's (answer, score) pairs by the number that was asked for."""
     newest = max((folder / "validation").glob("*.jsonl"), key=lambda path: int(path.stem))
     groups = defaultdict(list)
     for line in newest.read_text().splitlines():
         record = json.loads(line)
         groups[record["gts"]].append((record["output"], float(record["score"])))
-    return list(groups.values())
+    return dict(groups)
 
 
 def table(outcomes: list[Outcome]) -> str:
     """The outcomes as aligned text."""
-    head = ["run", "reward", "entropy (nats)", f"distinct right of {outcomes[0].samples}", "pass@1", "pass@8", "steps"]
-    rows = [[*head, "seconds"]]
+    many = f"distinct right of {outcomes[0].samples}"
+    head = ["run", "reward", "entropy (nats)", "trained: pass@1", many, "held out: pass@1", "pass@8", many]
+    rows = [[*head, "steps", "seconds"]]
     for o in outcomes:
         change = f"{o.entropy_start:.2f} -> {o.entropy_end:.2f}"
-        cells = [f"{o.reward:.2f}", change, f"{o.distinct:.1f}", f"{o.pass1:.2f}", f"{o.pass8:.3f}", str(o.steps)]
-        rows.append([o.name, *cells, f"{o.seconds:.0f}"])
+        trained = [f"{o.trained.pass1:.2f}", f"{o.trained.distinct:.1f}"]
+        held_out = [f"{o.held_out.pass1:.2f}", f"{o.held_out.pass8:.3f}", f"{o.held_out.distinct:.1f}"]
+        rows.append([o.name, f"{o.reward:.2f}", change, *trained, *held_out, str(o.steps), f"{o.seconds:.0f}"])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

@@ -7,21 +7,31 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from entropo_plugin.demo import pretrained, task
 from entropo_plugin.demo.outcome import Outcome, table, write_summary
 from entropo_plugin.fields import ConfigError
 from entropo_plugin.launch import TrainingFailed, train
 
+KL_LOSS = [
+    "algorithm.adv_estimator=grpo",
+    "+entropo=monitor",
+    "actor_rollout_ref.actor.use_kl_loss=true",
+    "actor_rollout_ref.actor.kl_loss_coef=0.1",
+]
 OBJECTIVES = {
+    "kl_loss": KL_LOSS,
+    "repo_anchored": ["algorithm.adv_estimator=grpo", "+entropo=repo_anchored", "entropo.anchored.b=0.1"],
     "repo_r": ["+entropo=repo_r", "entropo.repo.zeta.initial=0.1", "entropo.repo.zeta.high=0.5"],
     "repo_neutral": ["+entropo=repo_neutral", "entropo.target.fraction=0.8"],
     "repo_d": ["+entropo=repo_d", "entropo.repo.zeta.initial=1"],
 }
 SAMPLES = 32
+DISTINCT = "entropo/diversity/distinct_right"
 # held-out pass@k before the training, then this many times
 VALIDATIONS = 4
 # 12 prompts x 8 answers a step, four optimizer steps on 24 each. In a simulation of this task two GRPO runs of twenty
@@ -31,7 +41,7 @@ SETTINGS = [
     "actor_rollout_ref.actor.ppo_mini_batch_size=3",
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=24",
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=96",
-    "actor_rollout_ref.actor.optim.lr=2.5e-3",
+    "actor_rollout_ref.actor.optim.lr=1.2e-3",
     "actor_rollout_ref.actor.optim.lr_warmup_steps=2",
     "actor_rollout_ref.actor.optim.lr_scheduler_type=cosine",
     "actor_rollout_ref.actor.optim.min_lr_ratio=0.1",
@@ -48,6 +58,7 @@ class Model:
         make: writes the task's data into a folder, given seed, number of warm-up steps and a callback that hears the
             steps done; returns the model's folder.
         warm_steps: supervised steps of the warm start.
+        trained: the numbers of the training prompts.
         steps: training steps of each run, where the command line names none.
         settings: overrides of every run.
         objectives: overrides by the name of an objective.
@@ -57,6 +68,7 @@ class Model:
 
     make: Callable[[Path, int, int, Callable[[int], None]], Path]
     warm_steps: int
+    trained: Sequence[int]
     steps: int
     settings: list[str]
     objectives: dict[str, list[str]]
@@ -65,10 +77,25 @@ class Model:
 
 
 MODELS = {
-    "tiny": Model(task.make, task.STEPS, 36, SETTINGS, OBJECTIVES),
-    "smollm2": Model(pretrained.make, pretrained.WARM_STEPS, 20, pretrained.SETTINGS, pretrained.OBJECTIVES, "hf", 900),
+    "tiny": Model(task.make, task.STEPS, task.TRAINED, 60, SETTINGS, OBJECTIVES),
+    "smollm2": Model(
+        pretrained.make,
+        pretrained.WARM_STEPS,
+        pretrained.TRAINED,
+        20,
+        pretrained.SETTINGS,
+        pretrained.OBJECTIVES | {"kl_loss": KL_LOSS, "repo_anchored": OBJECTIVES["repo_anchored"]},
+        "hf",
+        900,
+    ),
 }
-LABELS = {"repo_r": "REPO-R", "repo_d": "REPO-D", "repo_neutral": "model-based REPO"}
+LABELS = {
+    "kl_loss": "GRPO + KL loss",
+    "repo_anchored": "anchored REPO",
+    "repo_r": "REPO-R",
+    "repo_d": "REPO-D",
+    "repo_neutral": "model-based REPO",
+}
 DEFAULT = ["repo_r", "repo_neutral"]
 
 
@@ -77,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", choices=MODELS, default="tiny", help="tiny: made on the spot; smollm2: pretrained, 135M parameters"
     )
-    parser.add_argument("--steps", type=int, help="training steps of each run (default 36; with smollm2 20)")
+    parser.add_argument("--steps", type=int, help="training steps of each run (default 60; with smollm2 20)")
     parser.add_argument(
         "--objective",
         choices=OBJECTIVES,
@@ -106,7 +133,8 @@ def run(options: argparse.Namespace) -> int:
     options.rollout = options.rollout or MODELS[options.model].rollout
     _check(options)
     options.steps = options.steps or MODELS[options.model].steps
-    print("The task: write three digits whose sum is N. Trained on N = 12 and 15, tested on 10 to 19.\n")
+    trained = ", ".join(map(str, MODELS[options.model].trained))
+    print(f"The task: write three digits whose sum is N. Trained on N = {trained}, tested on 10 to 19.\n")
     print(f"Everything goes to {out}\n", flush=True)
     options.start = _make_task(out / "task", MODELS[options.model], options.seed)
     try:
@@ -160,11 +188,11 @@ def _train(label: str, folder: Path, overrides: list[str], options: argparse.Nam
     kept = json.loads(done.read_text()) if done.exists() else {}
     if kept.get("settings") == settings:
         print(f"{label}: already trained, in {folder}; to train it again, delete that folder.")
-        return Outcome.read(label, folder, kept["seconds"])
+        return Outcome.read(label, folder, kept["seconds"], MODELS[options.model].trained)
     done.unlink(missing_ok=True)
     seconds = _watch(label, folder, settings, options)
     done.write_text(json.dumps({"settings": settings, "seconds": seconds}, indent=1))
-    return Outcome.read(label, folder, seconds)
+    return Outcome.read(label, folder, seconds, MODELS[options.model].trained)
 
 
 def _watch(label: str, folder: Path, settings: list[str], options: argparse.Namespace) -> float:
@@ -212,12 +240,23 @@ def _show(out: Path, outcomes: dict[str, Outcome], options: argparse.Namespace, 
     from entropo_plugin.report import main as report
     from entropo_plugin.report.png import write_png
     from entropo_plugin.report.runs import read_runs
-    from entropo_plugin.report.sections.overview import overview_section
 
     folders = [str(out / name) for name in outcomes]
-    picture = write_png(overview_section(read_runs(folders)), out / "demo.png")
+    picture = write_png(_story(read_runs(folders)), out / "demo.png")
     summary = write_summary(out, list(outcomes.values()), options.seed)
     print(f"\n{table(list(outcomes.values()))}\n", flush=True)
     report([*folders, "--out", str(out / "report.html")])
     print(f"picture: {picture}\nnumbers: {summary}\nlogs:    {out}/*/train.log, metrics.jsonl")
     print(f"The whole demo took {seconds / 60:.1f} minutes.")
+
+
+def _story(runs: Any) -> Any:
+    """The report's first pictures, and how many different right answers the training still finds."""
+    from entropo_plugin.report.figure import Panel, curve
+    from entropo_plugin.report.sections.overview import overview_section
+
+    found = [(place, run, run.first_of(DISTINCT)) for place, run in enumerate(runs)]
+    curves = [curve(run.name, data[1], place, "noisy") for place, run, data in found if data]
+    story = overview_section(runs)
+    panel = Panel("Different right answers among 8", "step", "answers of a trained prompt", curves, zero=True)
+    return replace(story, panels=[*story.panels, panel])

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from entropo_plugin.demo.outcome import Outcome, table, write_summary
+from entropo_plugin.demo.outcome import Ability, Outcome, table, write_summary
 
 
 @pytest.fixture
@@ -28,16 +28,16 @@ def run(tmp_path):
 
 
 def test_the_rows_numbers_by_hand(run):
-    found = Outcome.read("REPO-R", run, 12.0)
+    found = Outcome.read("REPO-R", run, 12.0, trained=[10])
     assert (found.steps, found.samples, found.seconds) == (6, 8, 12.0)
     assert found.reward == pytest.approx((0.2 + 0.3 + 0.4 + 0.5 + 0.6) / 5)
     assert (found.entropy_start, found.entropy_end) == (1.9, pytest.approx(1.6))
-    assert found.distinct == 1.5
-    assert (found.pass1, found.pass8) == (pytest.approx((3 / 8 + 1 / 8) / 2), 1.0)
+    assert found.trained == Ability(pass1=3 / 8, pass8=1.0, distinct=2.0)
+    assert found.held_out == Ability(pass1=1 / 8, pass8=1.0, distinct=1.0)
 
 
 def test_table_and_summary(run, tmp_path):
-    found = Outcome.read("REPO-R", run, 12.0)
+    found = Outcome.read("REPO-R", run, 12.0, trained=[10])
     lines = table([found]).splitlines()
     assert lines[0].split("  ")[0] == "run" and "1.90 -> 1.60" in lines[2] and lines[2].endswith("12")
-    assert json.loads(write_summary(tmp_path, [found], 3).read_text())["runs"][0]["distinct"] == 1.5
+    assert json.loads(write_summary(tmp_path, [found], 3).read_text())["runs"][0]["trained"]["distinct"] == 2.0

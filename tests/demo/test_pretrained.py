@@ -56,7 +56,7 @@ def test_a_run_that_has_ended_is_not_made_again(tmp_path, monkeypatch, capsys):
     options = build_parser().parse_args(["demo", "--steps", "5"])
     options.start, trained = tmp_path / "model", []
     monkeypatch.setattr(run, "_watch", lambda label, folder, settings, options: trained.append(settings) or 7.0)
-    monkeypatch.setattr(Outcome, "read", lambda name, folder, seconds: seconds)
+    monkeypatch.setattr(Outcome, "read", lambda name, folder, seconds, trained: seconds)
     (tmp_path / "grpo").mkdir()
     for overrides in (["a=1"], ["a=1"], ["a=2"]):
         assert run._train("stock GRPO", tmp_path / "grpo", overrides, options) == 7.0

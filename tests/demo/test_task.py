@@ -61,5 +61,8 @@ def test_the_data_are_what_verl_reads(tmp_path):
     train, test = (pandas.read_parquet(tmp_path / f"{name}.parquet") for name in ("train", "test"))
     assert len(train) == 64 and [row["ground_truth"] for row in test.reward_model] == [str(n) for n in task.NUMBERS]
     assert test.prompt[0][0] == {"content": "10", "role": "user"}
-    assert {row["ground_truth"] for row in train.reward_model} == {"12", "15"}
+    assert {row["ground_truth"] for row in train.reward_model} == {str(n) for n in task.TRAINED}
+    assert dict(zip(task.NUMBERS, test.data_source, strict=True)) == {
+        n: "trained" if n in (10, 13, 16, 19) else "held_out" for n in range(10, 20)
+    }
     assert torch.tensor([len(p) for p in train.prompt]).eq(1).all()

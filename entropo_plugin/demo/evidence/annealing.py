@@ -6,8 +6,8 @@ others, and exact gradient ascent on
     sum p r + alpha H(p)          entropy bonus, optimum p ~ exp(r / alpha)
     sum p r - b KL(p, p0)         anchor, optimum p ~ p0 exp(r / b)
 
-The coefficient is constant, or falls linearly to 0 over the first half. In the limit of many steps an annealed one costs
-no reward (arXiv 2604.09676); what it leaves of the spread is a matter of the way.
+The coefficient is constant, or falls linearly to 0 over the first half. In the limit of many steps an annealed one
+costs no reward (arXiv 2604.09676); what it leaves of the spread depends on the way.
 """
 
 from __future__ import annotations

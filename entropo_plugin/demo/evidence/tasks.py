@@ -179,7 +179,7 @@ SUMS = Task("sums", f"={DIGITS}", 4, *SUM_PROMPTS, _is_sum, _near_sum, 400, 8e-4
 # what a policy that was trained on sums goes on to learn
 RISING = Task("rising_sums", f"={DIGITS}", 4, *SUM_PROMPTS, _is_rising_sum, _near_sum, 400, 8e-4, 60)
 WALK = Task(
-    "walk", f"=-LR{DIGITS}", 42, _numbers(-6, -2, 2, 6), _numbers(-4, 0, 4), _is_walk, _near_walk, 600, 1e-3, 60
+    "walk", f"=-LR{DIGITS}", 42, _numbers(-6, -2, 2, 6), _numbers(-4, 0, 4), _is_walk, _near_walk, 600, 4e-4, 60
 )
 
 
@@ -191,10 +191,10 @@ def named(name: str) -> Task:
             return task
     if name == "graphs":
         prompts = _split([*_graphs()], 64, 16)
-        return Task(name, f"=,{DIGITS}", 7, *prompts, _is_colouring, _coloured, 800, 1e-3, 120)
+        return Task(name, f"=,{DIGITS}", 7, *prompts, _is_colouring, _coloured, 800, 4e-4, 120)
     letters = "abcdefghijklmnopqrstuvwxyz"
     prompts = _split([*_letters()], 64, 16)
-    return Task("palindromes", f"={letters}", 9, *prompts, _is_palindrome, _palindrome, 1000, 1e-3, 120)
+    return Task("palindromes", f"={letters}", 9, *prompts, _is_palindrome, _palindrome, 1000, 4e-4, 120)
 
 
 NAMES = ("sums", "walk", "graphs", "palindromes")

@@ -75,6 +75,24 @@ def composition(arguments: list[str]) -> str:
     return f"name both in one choice: +entropo={files[0] if files else '[' + ','.join(names) + ']'}"
 
 
+def misplaced(arguments: list[str]) -> str:
+    """What to write where a whole recipe stands as the primary configuration, or several were added; else empty."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, _, value = word.partition("=")
+        name = (value or following).removeprefix("recipes/").removesuffix(".yaml")
+        if flag in ("--config-name", "-cn") and _is_whole(name):
+            return f"{flag} {name}: a recipe is added to verl's own configuration. Write +recipes={name} in its place."
+    lists = [word.partition("=")[2].strip("[]") for word in arguments if word.startswith("+recipes=")]
+    names = [name.strip() for names in lists for name in names.split(",")]
+    if len(names) > 1 and all(map(_is_whole, names)):
+        return f"+recipes={', '.join(names)}: each is a whole run. Keep one, and change its method with entropo=NAME."
+    return ""
+
+
+def _is_whole(name: str) -> bool:
+    return name.split("/")[0] in WHOLE and (folder() / f"{name}.yaml").is_file()
+
+
 def find(name: str) -> Recipe:
     """The whole recipe of that name.
 

@@ -14,6 +14,7 @@ from entropo_plugin.hosts.verl.startup import doctor
 from entropo_plugin.hosts.verl.startup.composition import compose, compose_command
 from entropo_plugin.hosts.verl.startup.finding import whole
 from entropo_plugin.hosts.verl.startup.redaction import redact
+from entropo_plugin.recipe_files import misplaced
 
 MINE = """
 defaults:
@@ -138,6 +139,28 @@ def test_two_choices_of_our_group_are_answered_with_their_composition(here, caps
     for words in (["+entropo=[adapo,repo_rr]"], ["+entropo=[adapo,repo_r]", "+trainer.nothing.at.all"]):
         assert here(*words) == 1
         assert "one choice" not in capsys.readouterr().out
+
+
+def test_a_whole_recipe_in_the_wrong_place(here, capsys):
+    name = "7b/qwen2_5_repo_r"
+    for words, advice in (
+        (["--config-name", name], f"Write +recipes={name} in its place"),
+        ([f"--config-name=recipes/{name}"], f"Write +recipes={name} in its place"),
+        (["-cn", f"{name}.yaml", "+entropo=adapo"], f"Write +recipes={name} in its place"),
+        ([f"+recipes=[{name},7b/qwen2_5_clip_cov]"], "each is a whole run"),
+        ([f"+recipes={name}", "+recipes=7b/qwen2_5_clip_cov"], "each is a whole run"),
+    ):
+        assert here(*words) == 1
+        assert advice in capsys.readouterr().out
+    assert misplaced(["--config-name", "ppo_trainer", f"+recipes={name}"]) == ""
+    assert misplaced(["--config-name", "7b/of_the_user"]) == ""
+
+
+def test_verls_own_start_answers_a_recipe_as_its_configuration(tmp_path):
+    status, said = run(["verl.trainer.main_ppo", "--config-name", "7b/qwen2_5_repo_r"], tmp_path)
+    assert status == 1
+    assert "Write +recipes=7b/qwen2_5_repo_r in its place" in said
+    assert "Traceback" not in said
 
 
 def test_verls_own_start_answers_two_choices_too(tmp_path):

@@ -16,7 +16,7 @@ from entropo_plugin.hosts.verl.startup.composition import compose, compose_comma
 from entropo_plugin.hosts.verl.startup.finding import FIX, Check, Finding, guarded, whole
 from entropo_plugin.hosts.verl.startup.processes import fresh_process, ray_worker
 from entropo_plugin.hosts.verl.startup.redaction import redact
-from entropo_plugin.recipe_files import MULTIPLE, composition
+from entropo_plugin.recipe_files import MULTIPLE, composition, misplaced
 
 __all__ = ["Finding", "compose", "examine"]
 
@@ -81,6 +81,9 @@ def _recipe(arguments: list[str]) -> Iterator[Finding]:
     """Every job of these arguments: what we say of its configuration, then what verl says; neither hides the other."""
     import entropo_plugin.plugin  # noqa: F401  the checks need what it registers, whatever verl's switch says
 
+    if advice := misplaced(arguments):
+        yield Finding("recipe", advice, FIX)
+        return
     try:
         jobs = compose_command(arguments)
     except Exception as error:

@@ -14,7 +14,7 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from entropo_plugin.recipe_files import GROUPS, WHOLE, composition, folder
+from entropo_plugin.recipe_files import GROUPS, WHOLE, composition, folder, misplaced
 
 GROUP, NAME = "entropo_settings", "defaults.yaml"
 LISTED = {"": [*GROUPS, "recipes"], "recipes": [*WHOLE]}
@@ -54,17 +54,21 @@ class EntropoSearchPath(SearchPathPlugin):
     """Appends our recipes after the application's own configs, so that none of its names is shadowed."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        _refuse_two_choices(sys.argv)
+        _refuse(sys.argv)
         search_path.append(provider="entropo", path=f"{RecipeSource.scheme()}://{folder()}")
         node: Any = Defaults()
         stored = ConfigStore.instance().repo.setdefault(GROUP, {})
         stored[NAME] = ConfigNode(name=NAME, node=node, group=GROUP, package=None, provider="entropo")
 
 
-def _refuse_two_choices(command: list[str]) -> None:
-    """verl's own start of ``+entropo=a +entropo=b``: Hydra ends it, with advice that cannot be followed."""
+def _refuse(command: list[str]) -> None:
+    """verl's own start of what Hydra or verl would end, with advice that cannot be followed."""
+    if Path(command[0]).name != "main_ppo.py":
+        return
+    if advice := misplaced(command[1:]):
+        raise SystemExit(f"entropo: {advice}")
     words = [word for word in command[1:] if word.startswith("+entropo=")]
-    if Path(command[0]).name == "main_ppo.py" and len(words) > 1 and (advice := composition(words)):
+    if len(words) > 1 and (advice := composition(words)):
         raise SystemExit(f"entropo: {' '.join(words)}: Hydra takes one choice of a group; {advice}")
 
 

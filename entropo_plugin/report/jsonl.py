@@ -1,14 +1,15 @@
-"""Reads the log of verl's file logger: one JSON object a line, ``{"step": 3, "data": {"actor/entropy": 0.7, ...}}``."""
+"""Reads files of one JSON object a line, of which the log of verl's file logger is one: FORM."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from entropo_plugin.report.files import ReportError, lines, opened
-from entropo_plugin.report.log import Log, Recorder, step_of, time_of
+from entropo_plugin.report.log import Recorder, step_of, time_of
 
 try:
     import orjson
@@ -20,37 +21,53 @@ quick_loads: Callable[[bytes], Any] = orjson.loads if orjson else json.loads
 FORM = '{"step": 3, "data": {"actor/entropy": 0.7}}'
 # A file whose first lines hold no record is no log: rollouts and data sets are .jsonl too, and larger.
 PATIENCE = 100
+Record = TypeVar("Record")
 
 
 class NoLog(ReportError):
     """A file of another kind."""
 
 
-def read_jsonl(path: Path) -> list[Log]:
-    """The attempts in a file as far as it can be read; what cannot be is noted.
+@dataclass
+class Count:
+    """Lines of a file: those that hold a record, those that hold none, and whether the last one breaks off."""
+
+    good: int = 0
+    bad: int = 0
+    torn: bool = False
+
+
+def records(path: Path, parse: Callable[[bytes], Record | None], count: Count) -> Iterator[Record]:
+    """What ``parse`` makes of the lines; the others are counted, and a file that begins with too many is left."""
+    with opened(path) as file:
+        for line in lines(file):
+            count.torn = not line.endswith(b"\n")
+            if (record := parse(line)) is not None:
+                count.good += 1
+                yield record
+            elif line.strip():
+                count.bad += 1
+                if count.bad == PATIENCE and not count.good:
+                    return
+
+
+def read_jsonl(path: Path, recorder: Recorder) -> None:
+    """A log as far as it can be read; what cannot be is noted.
 
     Raises:
         ReportError: the file holds no record at all.
     """
-    recorder, good, bad, line = Recorder(path), 0, 0, b""
-    with opened(path) as file:
-        for line in lines(file):
-            record = parse(line)
-            if record is None:
-                bad += bool(line.strip())
-            else:
-                good += 1
-                take(recorder, record)
-            if bad == PATIENCE and not good:
-                break
-    if not good:
-        raise _nothing(path, bad, line)
-    if bad and not line.endswith(b"\n"):
-        bad -= 1
+    count = Count()
+    for record in records(path, parse, count):
+        recorder.take(int(record["step"]), record["data"], time_of(record, record["data"]))
+    if not count.good:
+        raise _nothing(path, count)
+    if count.bad and count.torn:
+        count.bad -= 1
         recorder.notes.append(f"{path.name} ends within a line: the run is being written, or was interrupted.")
-    if bad:
-        recorder.notes.append(f"{path.name}: {bad} of {good + bad} lines are not records and were passed over.")
-    return recorder.logs
+    if count.bad:
+        total = count.good + count.bad
+        recorder.notes.append(f"{path.name}: {count.bad} of {total} lines are not records and were passed over.")
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
@@ -66,20 +83,10 @@ def parse(line: bytes) -> dict[str, Any] | None:
     return record if fine else None
 
 
-def take(recorder: Recorder, record: dict[str, Any]) -> None:
-    """Add one record to the attempt that it belongs to."""
-    step = int(record["step"])
-    log = recorder.at(step, record["data"], time_of(record))
-    ignored = log.ignored
-    for name, value in record["data"].items():
-        if name not in ignored:
-            log.add(step, name, value)
-
-
-def _nothing(path: Path, bad: int, line: bytes) -> ReportError:
-    if not bad:
+def _nothing(path: Path, count: Count) -> ReportError:
+    if not count.bad:
         return ReportError(f"{path} is empty: nothing has been logged yet.")
-    if bad == 1 and not line.endswith(b"\n"):
+    if count.bad == 1 and count.torn:
         return ReportError(f"{path} holds less than one whole line: the run has only begun, or was interrupted.")
-    which = f"first {bad}" if bad == PATIENCE else str(bad)
+    which = f"first {count.bad}" if count.bad == PATIENCE else str(count.bad)
     return NoLog(f"{path} is no log of verl's file logger: none of its {which} lines has the form {FORM}.")

@@ -14,7 +14,7 @@ from entropo_plugin import __version__
 from entropo_plugin.report.figure import Section
 from entropo_plugin.report.findings import Finding, findings
 from entropo_plugin.report.payload import looks, payload
-from entropo_plugin.report.runs import Run
+from entropo_plugin.report.run import Run
 from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.sections import SECTIONS
 from entropo_plugin.report.sections.tokens import shown

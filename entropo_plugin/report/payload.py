@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from entropo_plugin.report.clock import clock
 from entropo_plugin.report.figure import Band, Curve, Panel, Section
-from entropo_plugin.report.runs import Run
+from entropo_plugin.report.run import Run
 from entropo_plugin.report.series import Series, thin
 from entropo_plugin.report.tags import clean
 
@@ -42,18 +41,12 @@ def looks(runs: list[Run]) -> list[dict[str, Any]]:
     named = [SEED.sub("", runs[keys.index(key)].name).strip("/-_ .") or "seeds" for key in groups]
     found = []
     for place, (run, key) in enumerate(zip(runs, keys, strict=True)):
-        group = groups.index(key)
+        group, same = groups.index(key), keys.count(key)
         colour = group if several else place
         dash = keys[:place].count(key) + colour // COLOURS * max(map(keys.count, groups))
-        look = {
-            "name": clean(run.name),
-            "colour": colour % COLOURS,
-            "dash": dash,
-            "group": group,
-            "last": run.last_step,
-        }
-        same = keys.count(key)
-        found.append(look | {"groupName": clean(named[group] if same > 1 else run.name), "seeds": same} | _clocks(run))
+        look = {"name": clean(run.name), "colour": colour % COLOURS, "dash": dash, "last": run.last_step}
+        look |= {"group": group, "groupName": clean(named[group] if same > 1 else run.name), "seeds": same}
+        found.append(look | _clocks(run))
     return found
 
 
@@ -64,7 +57,7 @@ def configuration(run: Run) -> tuple[str, Any]:
 
 
 def _clocks(run: Run) -> dict[str, Any]:
-    clocks = {unit: clock(run, unit) for unit in ("tokens", "hours")}
+    clocks = {unit: run.clock(unit) for unit in ("tokens", "hours")}
     return {unit: _points(thin(data, CLOCK_POINTS)) for unit, data in clocks.items() if data is not None}
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from entropo_plugin.report.figure import Curve, Panel, Section
 from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.output import replaceable
@@ -67,7 +65,7 @@ def _panel(axes: Any, panel: Panel) -> None:
     for curve in panel.curves:
         _curve(axes, curve)
     axes.set(xlabel=_plain(panel.x_label), ylabel=_plain(panel.y_label))
-    if panel.zero and min((min(curve.y) for curve in panel.curves), default=0) >= 0:
+    if panel.zero and min((curve.y.min() for curve in panel.curves), default=0) >= 0:
         axes.set_ylim(bottom=0)
     axes.set_title(_plain(panel.title), loc="left", fontsize=10)
     if panel.log_x:
@@ -81,7 +79,7 @@ def _panel(axes: Any, panel: Panel) -> None:
 def _curve(axes: Any, curve: Curve) -> None:
     again, colour = divmod(curve.run, len(PALETTE))
     look = {"color": PALETTE[colour], "ls": DASHES[again % len(DASHES)], "lw": 1.8}
-    mean = smooth(Series(np.asarray(curve.x), np.asarray(curve.y))) if curve.style == "noisy" else None
+    mean = smooth(Series(curve.x, curve.y)) if curve.style == "noisy" else None
     if mean is not None:
         axes.plot(curve.x, curve.y, **look | {"lw": 0.7, "alpha": 0.35})
     y = curve.y if mean is None else mean.values

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 
+NONE = "\u2013"
 
-def number(value: float, digits: int = 3) -> str:
+
+def number(value: float | None, digits: int = 3) -> str:
     """A number with some significant digits, thousands spaced, a true minus: -0.0123, 12 500, 3.1e-05."""
+    if value is None:
+        return NONE
     if value == 0:
         return "0"
     size = abs(value)

@@ -1,7 +1,7 @@
 """Reads the file of a W&B run, ``run-ID.wandb``, as it lies in the folder of an offline run; needs no wandb.
 
 The file is a log of LevelDB's format: blocks of 32 KiB, in them records in one piece or several, each a message
-``Record`` of wandb_internal.proto. Of these the history and the run's name are read.
+``Record`` of wandb_internal.proto. Of these the history and the run's name and settings are read.
 """
 
 from __future__ import annotations
@@ -13,50 +13,52 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from entropo_plugin.report.files import ReportError, opened
-from entropo_plugin.report.log import Log, Recorder, time_of
+from entropo_plugin.report.log import Recorder, time_of
 
 MAGIC = b":W&B"
 BLOCK, HEADER = 2**15, 7
 WHOLE, FIRST, LAST = 1, 2, 4
-# Field numbers: Record.history and .run; HistoryRecord.item and .step; HistoryItem.key, .nested_key and .value_json;
-# RunRecord.display_name.
-HISTORY, RUN, ITEM, STEP, KEY, NESTED, VALUE, DISPLAY_NAME = 2, 17, 1, 2, 1, 2, 16, 8
+# Field numbers: Record.history, .config and .run; HistoryRecord.item and .step, ConfigRecord.update; HistoryItem.key,
+# .nested_key and .value_json, and ConfigItem's; RunRecord.config and .display_name.
+HISTORY, CONFIG, RUN, ITEM, STEP, KEY, NESTED, VALUE, RUN_CONFIG, DISPLAY_NAME = 2, 5, 17, 1, 2, 1, 2, 16, 4, 8
 
 
-def read_wandb(path: Path) -> list[Log]:
-    """The log of one run, under the name that it has in W&B.
+def read_wandb(path: Path, recorder: Recorder) -> None:
+    """The log of one run, under the name that it has in W&B, and its settings.
 
     Raises:
-        ReportError: it is no such file, or holds no history.
+        ReportError: it is no such file.
     """
-    recorder, step = Recorder(path), -1
+    log, step = recorder.logs[0], -1
     with opened(path) as file:
         if file.read(HEADER)[:4] != MAGIC:
             raise ReportError(f"{path} is no file of W&B's: it does not begin with {MAGIC.decode()}.")
-        for record in _records(file):
-            for number, value in _fields(record):
-                if number == RUN and (name := _text(_first(value, DISPLAY_NAME))):
-                    recorder.logs[0].path = path.with_name(name.replace("/", "-")[:100] + ".wandb")
-                elif number == HISTORY:
-                    step = _take(recorder, value, step + 1)
-    if not any(log.columns for log in recorder.logs):
-        raise ReportError(f"{path} logs none of the metrics that verl, TRL or entropo_plugin log.")
-    return recorder.logs
+        for number, value in (field for record in _records(file) for field in _fields(record)):
+            if number == RUN:
+                log.config |= _items(_first(value, RUN_CONFIG))
+                if name := _text(_first(value, DISPLAY_NAME)):
+                    log.path = path.with_name(name.replace("/", "-")[:100] + ".wandb")
+            elif number == CONFIG:
+                log.config |= _items(value)
+            elif number == HISTORY:
+                step = _take(recorder, value, step + 1)
+    log.config.pop("_wandb", None)
 
 
-def _take(recorder: Recorder, history: bytes, next_step: int) -> int:
+def _take(recorder: Recorder, history: Any, next_step: int) -> int:
     """Add one line of the history; returns its step."""
-    items = dict(_item(value) for number, value in _fields(history) if number == ITEM)
-    logged = _first(_first(history, STEP) or b"", 1)
-    step = items.get("_step", logged if isinstance(logged, int) else next_step)
+    items = _items(history)
+    step = items.get("_step", _first(_first(history, STEP), 1))
     step = step if isinstance(step, int) else next_step
-    log = recorder.at(step, items, time_of(items | {"data": {}}))
-    for name, value in items.items():
-        log.add(step, name, value)
+    recorder.take(step, items, time_of(items))
     return step
 
 
-def _item(item: bytes) -> tuple[str, Any]:
+def _items(message: Any) -> dict[str, Any]:
+    return dict(_item(value) for number, value in _fields(message) if number == ITEM)
+
+
+def _item(item: Any) -> tuple[str, Any]:
     name = _text(_first(item, KEY)) or "/".join(_text(value) for number, value in _fields(item) if number == NESTED)
     try:
         return name, json.loads(_text(_first(item, VALUE)) or "null")

@@ -193,10 +193,11 @@ def test_tensorboards_times_put_attempts_in_order(tmp_path):
 def test_numbers_as_text_are_read_and_what_is_no_number_is_counted(log):
     kinds = {1: "0.45", 2: "NaN", 3: True, 4: None, 5: "high", 6: [1], 7: 0.5, 8: "9" * 500, 9: 1e300}
     run = one(log("a.jsonl", {step: {ENTROPY: value, "actor/entropy": 1.0} for step, value in kinds.items()}))
-    assert values(run) == {1: 0.45, 7: 0.5}
-    assert run.broken[ENTROPY].tolist() == [2, 4, 9]
+    assert values(run) == {1: 0.45, 7: 0.5, 9: 1e30}
+    assert run.broken[ENTROPY].tolist() == [2, 4]
     assert run.notes == [
-        f"{ENTROPY} is not finite at 3 steps, which are left out.",
+        f"{ENTROPY} is not finite at 2 steps, which are left out.",
+        f"{ENTROPY} is beyond 1e+30 at 1 steps, which are drawn at that.",
         f"{ENTROPY} is no number at 4 steps, which are left out.",
     ]
 

@@ -27,6 +27,7 @@ def test_wandbs_offline_folder_goes_by_the_name_of_the_run(offline, tmp_path):
     assert run.metrics["actor/entropy"].steps.tolist() == list(range(1, 31))
     assert run.metrics["critic/score/mean"].values[-1] == 0.75
     assert run.setup.started == "2026-11-26 01:29+00:00"
+    assert run.setup.config == {"lr": "1e-06", "algorithm.adv_estimator": "grpo"}
 
 
 @pytest.mark.parametrize("size", [20_000, 40_000, len(WANDB) - 3])

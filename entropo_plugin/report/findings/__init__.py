@@ -9,7 +9,7 @@ from entropo_plugin.report.findings.finding import ORDER, Finding
 from entropo_plugin.report.findings.numbers import fault, gaps, not_finite, stopped
 from entropo_plugin.report.findings.parting import floor, parting
 from entropo_plugin.report.findings.scores import diversity, lengths, reward, right_answers
-from entropo_plugin.report.runs import Run
+from entropo_plugin.report.run import Run
 
 __all__ = ["Finding", "findings"]
 

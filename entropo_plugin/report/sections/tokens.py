@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from entropo_plugin.report.figure import Section
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.sections.metrics import lacking
+from entropo_plugin.report.figure import Section, lacking
+from entropo_plugin.report.run import Run
 from entropo_plugin.report.tokens import CostlyToken
 
 LEAD = (
@@ -23,7 +22,7 @@ def token_section(runs: list[Run]) -> Section:
     """Excerpts of every run that wrote its tokens down."""
     have = [run for run in runs if run.tokens]
     missing = lacking(runs, have, "side file tokens.jsonl", REMEDY)
-    found = {place: excerpts(run.tokens)[:EXCERPTS] for place, run in enumerate(runs) if run.tokens}
+    found = {run.place: excerpts(run.tokens)[:EXCERPTS] for run in have}
     return Section("tokens", "The most expensive tokens", LEAD, missing=missing, excerpts=found)
 
 

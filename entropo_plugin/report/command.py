@@ -14,9 +14,9 @@ from entropo_plugin.report.page import build, render
 from entropo_plugin.report.png import write_pngs
 from entropo_plugin.report.runs import GIVE, Run, read_runs
 from entropo_plugin.report.search import inputs
-from entropo_plugin.report.tags import one_line
 from entropo_plugin.report.verdict import as_json, status
 from entropo_plugin.report.watch import watch
+from entropo_plugin.report.words import one_line
 
 EVERY = 10.0
 # Real trainings of 36 steps each on two cores: stock GRPO and two objectives, as `entropo demo` makes them.

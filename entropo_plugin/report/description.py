@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from entropo_plugin.report.files import ReportError, opened
-from entropo_plugin.report.scale import number
+from entropo_plugin.report.words import number
 
 FORMAT = 1
 LARGEST = 10**6

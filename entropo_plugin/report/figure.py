@@ -74,9 +74,9 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Section:
-    """One chapter of the report.
+    """One chapter of the report; panels without curves and tables without rows are left out.
 
     Attributes:
         key: its anchor and the name of its PNG.
@@ -97,6 +97,10 @@ class Section:
     remarks: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     excerpts: dict[int, list[list[CostlyToken | str]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.panels = [panel for panel in self.panels if panel.curves]
+        self.tables = [table for table in self.tables if table.rows]
 
 
 def curve(run: Run, data: Series, style: str = "solid", what: str = "") -> Curve:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from uuid import uuid4
 
 from entropo_plugin.report.files import ReportError, is_regular, kind
 from entropo_plugin.report.search import is_log, is_side_file
@@ -51,20 +51,14 @@ def write_whole(path: Path, content: str) -> None:
     """Replace a file in one move, so that whoever reads it sees the old page or the new one and never half of one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+        new = path.with_name(f".{path.name[:100]}.{uuid4().hex}.part")
+        file = new.open("x", encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
         raise ReportError(f"{path} cannot be written: {error.strerror}. Give another --out.") from None
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+        with file:
             file.write(content)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        new.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

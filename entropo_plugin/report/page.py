@@ -15,12 +15,11 @@ from entropo_plugin.report.figure import Section
 from entropo_plugin.report.findings import Finding, findings
 from entropo_plugin.report.payload import looks, payload
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.sections import SECTIONS
 from entropo_plugin.report.sections.tokens import shown
-from entropo_plugin.report.tags import clean
 from entropo_plugin.report.tokens import CostlyToken
 from entropo_plugin.report.verdict import verdict
+from entropo_plugin.report.words import clean, count, number
 
 STYLES, SCRIPTS = ("uplot/uPlot.min.css", "style.css"), ("uplot/uPlot.min.js", "app.js")
 LEVELS = 5

@@ -9,7 +9,7 @@ from entropo_plugin.report.figure import Curve, Panel, Section
 from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.output import replaceable
 from entropo_plugin.report.series import Series, smooth
-from entropo_plugin.report.tags import one_line
+from entropo_plugin.report.words import one_line
 
 PALETTE = ("#1f62b8", "#d4570a", "#0e8f76", "#c269bc", "#6b1f2a", "#169ddc", "#1c2331", "#705b06")
 DASHES = ("-", "--", "-.", (0, (4, 2)))

@@ -9,9 +9,9 @@ from entropo_plugin.report.findings import Finding
 from entropo_plugin.report.findings.scores import broken_passes
 from entropo_plugin.report.names import TARGET
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.sections.cost import split
 from entropo_plugin.report.series import Series, summarise
+from entropo_plugin.report.words import count, number
 
 FORMAT = 1
 # What a verdict is called after, unless something is bad: where entropy stands.

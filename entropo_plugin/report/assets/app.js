@@ -7,7 +7,6 @@
   const DASHES = [[], [10, 4], [10, 3, 2, 3], [5, 3], [14, 3, 2, 3, 2, 3], [3, 3]];
   const TARGET = [2, 3], MARKED = DASHES.length;
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const UNITS = { step: "step", tokens: "tokens", hours: "hours" };
 
   // Numbers
   const show = (v, digits = 4) => {
@@ -41,7 +40,7 @@
 
   // A run's place on the chosen axis; a run that has no such clock is not drawn over it.
   const placed = (chart, run, xs) => {
-    if (chart.x !== "step" || state.x === "step") return xs;
+    if (chart.x_label !== "step" || state.x === "step") return xs;
     const clock = runs[run][state.x];
     return clock ? xs.map((x) => at(clock[0], clock[1], x)) : null;
   };
@@ -119,16 +118,16 @@
   const options = (chart, node, lines, bands, xs) => {
     const soft = css("--soft"), grid = { stroke: css("--grid"), width: 1 }, font = "12px " + getComputedStyle(document.body).fontFamily;
     const axis = { stroke: soft, grid, ticks: { show: false }, font, labelFont: font };
-    const whole = chart.x === "step" && state.x === "step";
-    const label = chart.x === "step" ? UNITS[state.x] : chart.x;
+    const whole = chart.x_label === "step" && state.x === "step";
+    const label = chart.x_label === "step" ? state.x : chart.x_label;
     return {
       width: Math.max(200, node.clientWidth), height: node.clientHeight || 240, padding: [10, 14, 0, 0],
       scales: {
-        x: { time: false, ...(chart.log ? { distr: 3, log: 2, range: (u, a, b) => [a / 1.1, b * 1.1] } : {}) },
+        x: { time: false, ...(chart.log_x ? { distr: 3, log: 2, range: (u, a, b) => [a / 1.1, b * 1.1] } : {}) },
         y: { range: range(chart), ...(state.log ? { distr: 3, log: 10 } : {}) },
       },
       axes: [
-        { ...axis, label, labelSize: 20, size: 28, values: (u, s) => s.map(tick), ...(whole ? { incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1e3, 2e3, 2500, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] } : {}), ...(chart.log ? { splits: () => xs, filter: (u, s) => s } : {}) },
+        { ...axis, label, labelSize: 20, size: 28, values: (u, s) => s.map(tick), ...(whole ? { incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1e3, 2e3, 2500, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] } : {}), ...(chart.log_x ? { splits: () => xs, filter: (u, s) => s } : {}) },
         { ...axis, size: 50, values: (u, s) => s.map((v) => tick(v)) },
       ],
       legend: { show: false },
@@ -136,7 +135,7 @@
       cursor: {
         y: false, points: { size: (u, i) => (lines[i - 1].label ? 8 : 0) },
         drag: { x: true, y: false, dist: 5 }, bind: { dblclick: () => () => zoom(null) },
-        ...(chart.x === "step" ? { sync: { key: "steps", filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } } } : {}),
+        ...(chart.x_label === "step" ? { sync: { key: "steps", filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } } } : {}),
         // Lines of different runs rarely share their steps: each is read off at its own nearest point.
         dataIdx: (u, i, closest) => near(u.data[i], u.data[0], closest),
       },
@@ -164,7 +163,7 @@
       if (colour) name.style.borderColor = colour; else line.className = "head";
       line.append(name, number); tip.append(line);
     };
-    row(chart.x === "step" ? UNITS[state.x] : chart.x, show(u.data[0][idx], 5));
+    row(chart.x_label === "step" ? state.x : chart.x_label, show(u.data[0][idx], 5));
     lines.forEach((line, i) => {
       if (!line.label) return;
       const at = near(u.data[i + 1], u.data[0], idx), y = u.data[i + 1][at];
@@ -190,17 +189,17 @@
 
   // What is zoomed is the run: every chart over the same axis follows.
   const zoom = (limits, chart, own) => {
-    if (chart && chart.x !== "step") { own.setScale("x", { min: limits[0], max: limits[1] }); }
+    if (chart && chart.x_label !== "step") { own.setScale("x", { min: limits[0], max: limits[1] }); }
     else state.zoom = limits;
     $("reset").hidden = !state.zoom && !chart;
     for (const [node, plot] of plots) {
-      if (!limits && charts[node.parentNode.dataset.chart].x !== "step") plot.setData(plot.data);
+      if (!limits && charts[node.parentNode.dataset.chart].x_label !== "step") plot.setData(plot.data);
       else applyZoom(node, plot);
       if (plot.select.width) plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
     }
   };
   const applyZoom = (node, plot) => {
-    if (charts[node.parentNode.dataset.chart].x !== "step") return;
+    if (charts[node.parentNode.dataset.chart].x_label !== "step") return;
     const xs = plot.data[0], [min, max] = state.zoom || [xs[0], xs[xs.length - 1]];
     if (xs.length) plot.setScale("x", min < max ? { min, max } : { min: min - 1, max: max + 1 });
   };
@@ -212,7 +211,7 @@
     const { lines, bands } = linesOf(chart);
     node.dataset.lines = lines.filter((line) => line.label).map((line) => line.label).join("|");
     node.setAttribute("role", "img");
-    node.setAttribute("aria-label", `${chart.title}. ${chart.y} against ${chart.x}. ` + lines.filter((l) => l.label && l.y.length).map((l) => `${l.label}: from ${show(l.y[0])} to ${show(l.y[l.y.length - 1])}.`).join(" "));
+    node.setAttribute("aria-label", `${chart.title}. ${chart.y_label} against ${chart.x_label}. ` + lines.filter((l) => l.label && l.y.length).map((l) => `${l.label}: from ${show(l.y[0])} to ${show(l.y[l.y.length - 1])}.`).join(" "));
     const data = lines.length ? uPlot.join(lines.map((line) => [line.x, line.y])) : [[], []];
     const plot = new uPlot(options(chart, node, lines, bands, data[0]), data, node);
     plots.set(node, plot);
@@ -255,7 +254,7 @@
       const text = value == null ? "" : typeof value === "number" ? String(value) : /^[=+\-@\t]/.test(value) ? "'" + value : value;
       return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
     };
-    const rows = [[chart.x, ...curves.map((curve) => curve.label)], ...table[0].map((_, i) => table.map((column) => column[i]))];
+    const rows = [[chart.x_label, ...curves.map((curve) => curve.label)], ...table[0].map((_, i) => table.map((column) => column[i]))];
     return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
   };
   const save = (name, text) => {

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding, percent
 from entropo_plugin.report.names import TARGET
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.series import Series, summarise, together
+from entropo_plugin.report.words import count, number
 
 # Bounds of the words; the figures always stand beside them.
 COLLAPSED, EXPLODED = 0.25, 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import count
+from entropo_plugin.report.words import count
 
 MOST_NAMED = 3
 # verl's auxiliary statistics may be undefined in a healthy run.

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from entropo_plugin.report.findings.entropy import COLLAPSED, aim_of
 from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.series import Series, noise, summarise, together
+from entropo_plugin.report.words import count, number
 
 # Runs part where they differ by so many times their noise, for so many steps in a row.
 TIMES, IN_A_ROW = 3.0, 3

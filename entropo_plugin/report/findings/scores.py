@@ -5,8 +5,8 @@ from __future__ import annotations
 from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding
 from entropo_plugin.report.names import ENTROPY, RIGHT_ANSWERS, RIGHT_RESPONSES, is_pass
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.series import END_SHARE, Series, noise, summarise, together
+from entropo_plugin.report.words import count, number
 
 # A change of pass@k below this is noise, and so is one within twice that of the means that it is taken between.
 CHANGED = 0.02

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from entropo_plugin.report.figure import Curve, Panel, Section, curve, lacking
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import number
 from entropo_plugin.report.series import Series, Steps, together
+from entropo_plugin.report.words import number
 
 LEAD = (
     "To first order a step's advantages and probabilities predict which way it moves entropy. Solid: the change "
@@ -78,7 +78,7 @@ def accounting_section(runs: list[Run]) -> Section:
         Panel("Single steps: measured against predicted", label, "measured (nats per token)", list(map(_cloud, found))),
     ]
     remarks = list(map(_balance, found))
-    return Section("accounting", "Where the entropy went", LEAD, panels if found else [], missing, remarks)
+    return Section("accounting", "Where the entropy went", LEAD, panels, missing, remarks)
 
 
 def _sums(found: Account) -> list[Curve]:

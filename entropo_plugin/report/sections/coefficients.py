@@ -15,9 +15,10 @@ LEAD = "The coefficients that a controller moves. Dots: as large as it may be, s
 def coefficient_section(runs: list[Run]) -> Section:
     """The panels, in the order in which the runs name their coefficients."""
     stems = dict.fromkeys(stem for run in runs for stem in run.coefficients)
-    panels = [panel for stem in stems if (panel := _panel(runs, stem)).curves]
-    missing = [] if panels else lacking(runs, [], "coefficient that is moved", "Entropy control logs them.")
-    return Section("control", "The controller's moves", LEAD, panels, missing)
+    section = Section("control", "The controller's moves", LEAD, [_panel(runs, stem) for stem in stems])
+    none = lacking(runs, [], "coefficient that is moved", "Entropy control logs them.")
+    section.missing.extend(none if not section.panels else [])
+    return section
 
 
 def _panel(runs: list[Run], stem: str) -> Panel:

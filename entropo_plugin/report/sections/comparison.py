@@ -5,8 +5,8 @@ from __future__ import annotations
 from entropo_plugin.report.figure import Section, Table
 from entropo_plugin.report.names import OTHERS
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import count, number
 from entropo_plugin.report.series import Series, summarise
+from entropo_plugin.report.words import count, number
 
 LEAD = (
     "Start and end are means over the first and the last tenth of the logged values; area is the integral over steps, "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from entropo_plugin.report.figure import Panel, Section, Table, curve, lacking
 from entropo_plugin.report.names import NO_GRADIENT
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import NONE, count, number
 from entropo_plugin.report.series import together
+from entropo_plugin.report.words import NONE, count, number
 
 LEAD = (
     "A group whose responses all have the same score gives a group baseline no gradient: its samples were paid for and "
@@ -20,11 +20,11 @@ HEADS = ["run", "no gradient", "all right", "all wrong", "tokens", "hours", "mon
 def cost_section(runs: list[Run]) -> Section:
     """The share of groups without gradient over steps, and a table of means and totals."""
     curves = [curve(run, data, "noisy") for run in runs if (data := run.metric(*NO_GRADIENT))]
-    panels = [Panel("Groups without gradient", "step", "share of prompts", curves, zero=True)] if curves else []
+    panel = Panel("Groups without gradient", "step", "share of prompts", curves, zero=True)
     have = [run for run in runs if run.metric(*NO_GRADIENT)]
     missing = lacking(runs, have, "share of groups without gradient", "Log it with +entropo=monitor.")
     table = Table("Means over the run and totals", HEADS, [_row(run) for run in runs])
-    return Section("cost", "What it cost", LEAD, panels, missing, tables=[table])
+    return Section("cost", "What it cost", LEAD, [panel], missing, tables=[table])
 
 
 def split(run: Run) -> tuple[float | None, float | None, float | None]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from entropo_plugin.report.figure import Curve, Panel, Section, Table, lacking
 from entropo_plugin.report.names import ENTROPY, SCORES, VERL_ENTROPY
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import number
 from entropo_plugin.report.series import Series, together
+from entropo_plugin.report.words import number
 
 if TYPE_CHECKING:
     from entropo_plugin.monitor.law import LawFit
@@ -59,15 +59,13 @@ class Cloud:
 def law_section(runs: list[Run]) -> Section:
     """The cloud of (entropy, score) of each run, its fit, and whether to trust it."""
     clouds = [cloud for run in runs if (cloud := cloud_of(run))]
-    section = Section("law", "Reward against entropy", LEAD)
     have = [cloud.run for cloud in clouds]
-    section.missing.extend(lacking(runs, have, "steps with both an entropy and a score", "It takes at least two."))
-    if clouds:
-        curves = [each for cloud in clouds for each in _curves(cloud)]
-        section.panels.append(Panel("Reward against entropy", "entropy (nats per token)", "score", curves))
-        section.tables.append(Table("Fit of R = \u2212a exp(H) + b", HEADS, list(map(_row, clouds))))
-        section.remarks.extend(f"{cloud.run.name}, {cloud.what}: {_verdict(cloud)}" for cloud in clouds)
-    return section
+    missing = lacking(runs, have, "steps with both an entropy and a score", "It takes at least two.")
+    curves = [each for cloud in clouds for each in _curves(cloud)]
+    panel = Panel("Reward against entropy", "entropy (nats per token)", "score", curves)
+    table = Table("Fit of R = \u2212a exp(H) + b", HEADS, list(map(_row, clouds)))
+    remarks = [f"{cloud.run.name}, {cloud.what}: {_verdict(cloud)}" for cloud in clouds]
+    return Section("law", "Reward against entropy", LEAD, [panel], missing, remarks, [table])
 
 
 def cloud_of(run: Run) -> Cloud | None:

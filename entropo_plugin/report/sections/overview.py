@@ -29,8 +29,7 @@ def overview_section(runs: list[Run]) -> Section:
     missing = lacking(runs, [run for run in runs if run.entropy], f"{ENTROPY} and no {VERL_ENTROPY}", REMEDY)
     often = "verl logs it at every training step."
     missing += lacking(runs, [run for run in runs if run.score], " and no ".join(SCORES), often)
-    drawn = [panel for panel in panels if panel.curves]
-    return Section("overview", "Entropy, answers and reward", "", drawn, missing, _substitutes(runs))
+    return Section("overview", "Entropy, answers and reward", "", panels, missing, _substitutes(runs))
 
 
 def _solved(runs: list[Run]) -> Panel:

@@ -25,22 +25,22 @@ HOW_TRAINING = "Training prompts: the unbiased estimate from each step's groups,
 def pass_section(runs: list[Run]) -> Section:
     """For each validation set its score, its pass@k over steps and over k; then pass@k on the training prompts."""
     have = [run for run in runs if run.training_pass or run.validation_passes]
-    section = Section("pass", "What gets solved", LEAD, missing=lacking(runs, have, "pass@k", REMEDY))
+    missing = lacking(runs, have, "pass@k", REMEDY)
+    panels = []
     for name in sorted({name for run in runs for name in (*run.validation, *run.validation_passes)}, key=natural):
         scores = [curve(run, data, "line-dots") for run in runs if (data := run.validation.get(name))]
-        section.panels.extend([Panel(f"Score: {name}", "step", "mean score of a response", scores)] if scores else [])
-        section.panels.extend(_panels({run: run.validation_passes.get(name, {}) for run in runs}, name))
-    section.panels.extend(_panels({run: run.training_pass for run in runs}, TRAINING))
-    section.remarks.extend([HOW_VALIDATION] if any(run.validation_passes for run in runs) else [])
-    section.remarks.extend([HOW_TRAINING] if any(run.training_pass for run in runs) else [])
-    return section
+        panels.append(Panel(f"Score: {name}", "step", "mean score of a response", scores))
+        panels += _panels({run: run.validation_passes.get(name, {}) for run in runs}, name)
+    panels += _panels({run: run.training_pass for run in runs}, TRAINING)
+    how = {HOW_VALIDATION: any(run.validation_passes for run in runs)}
+    how |= {HOW_TRAINING: any(run.training_pass for run in runs)}
+    remarks = [words for words, needed in how.items() if needed]
+    return Section("pass", "What gets solved", LEAD, panels, missing, remarks)
 
 
 def _panels(passes: dict[Run, dict[int, Series]], where: str) -> list[Panel]:
     """pass@k at the largest k over steps, and at the end over k."""
     solved = {run: data for run, data in passes.items() if data}
-    if not solved:
-        return []
     style = "noisy" if where == TRAINING else "line-dots"
     steps = [curve(run, data[max(data)], style, f"pass@{max(data)}") for run, data in solved.items()]
     ks = [each for run, data in solved.items() for each in _over_k(run, data, where)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entropo_plugin.report.figure import Section, Table, lacking
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.scale import NONE
+from entropo_plugin.report.words import NONE
 
 LEAD = "What was run, when, and with which versions; and every setting in which two runs differ."
 REMEDY = "It is read from run.json, from Hydra's folder (hydra.run.dir) or from verl's own log, beside the metrics."
@@ -16,9 +16,8 @@ def setup_section(runs: list[Run]) -> Section:
     have = [run for run in runs if run.setup.config]
     started = [run for run in runs if run.setup.command or run.setup.started or run.setup.versions]
     rows = differences(have) if len(have) > 1 else []
-    tables = [Table("Settings that differ", ["setting", *(run.name for run in have)], rows[:MOST])] if rows else []
-    if started:
-        tables.append(Table("Starts", ["run", "started", "versions", "command"], list(map(_start, started))))
+    tables = [Table("Settings that differ", ["setting", *(run.name for run in have)], rows[:MOST])]
+    tables.append(Table("Starts", ["run", "started", "versions", "command"], list(map(_start, started))))
     missing = lacking(runs, have, "configuration beside its log", REMEDY)
     return Section("setup", "How the runs were started", LEAD, missing=missing, tables=tables)
 

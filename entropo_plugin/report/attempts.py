@@ -35,14 +35,10 @@ def run_name(path: Path) -> str | None:
     return stem[: word.start()]
 
 
-def grouped(files: list[list[Log]]) -> list[list[list[Log]]]:
-    """The files of one folder, each as its attempts, by the run that they belong to."""
-    runs: dict[str, list[list[Log]]] = {}
-    for logs in files:
-        name = run_name(logs[0].path)
-        key = f"attempts {name}" if name is not None else f"file {logs[0].path.name}"
-        runs.setdefault(key, []).append(logs)
-    return list(runs.values())
+def same_run(logs: list[Log]) -> tuple[bool, str]:
+    """A key that the files of one folder share which are attempts at one run."""
+    name = run_name(logs[0].path)
+    return (False, logs[0].path.name) if name is None else (True, name)
 
 
 def ordered(files: list[list[Log]]) -> list[Log]:

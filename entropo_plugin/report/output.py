@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
-from entropo_plugin.report.files import ReportError, is_regular, kind
+from entropo_plugin.report.files import ReportError, kind
 from entropo_plugin.report.search import is_log, is_side_file
 
 
@@ -30,12 +30,8 @@ def replaceable(path: Path) -> Path:
     Raises:
         ReportError: a folder, a device, a pipe or the like lies there, or the system's own name of one.
     """
-    try:
-        state = path.stat()
-    except FileNotFoundError:
-        state = None
-    if state is not None and not is_regular(state):
-        raise ReportError(f"{path} is {kind(state)}, which a report does not replace; give the name of a file.")
+    if path.exists() and (what := kind(path.stat())):
+        raise ReportError(f"{path} is {what}, which a report does not replace; give the name of a file.")
     if _is_the_systems(os.path.realpath(path.parent)):
         raise ReportError(f"{path} is a name of the system's, which a report does not replace; give that of a file.")
     return path

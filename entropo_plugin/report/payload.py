@@ -10,7 +10,7 @@ import numpy as np
 
 from entropo_plugin.report.figure import Band, Curve, Panel, Section
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.series import Series, thin
+from entropo_plugin.report.series import Series, blocked, thin
 from entropo_plugin.report.words import clean
 
 COLOURS = 8
@@ -71,9 +71,8 @@ def _curve(curve: Curve, most: int) -> dict[str, Any]:
     points: dict[str, Any] = {"run": curve.run, "label": curve.label, "style": curve.style}
     points["points"] = _points(thin(data, most))
     if len(data) > most:
-        edges = np.linspace(0, len(data), most // 2 + 1).astype(int)[:-1]
-        size = np.diff(np.append(edges, len(data)))
-        points["means"] = [_short(np.add.reduceat(side, edges) / size) for side in (data.steps, data.values)]
+        size = -(-2 * len(data) // most)
+        points["means"] = [_short(blocked(side, size)) for side in (data.steps.astype(float), data.values)]
     return points
 
 

@@ -27,35 +27,27 @@ def write_pngs(sections: list[Section], folder: Path) -> list[Path]:
     return [write_png(section, folder / f"{section.key}.png") for section in sections if section.panels]
 
 
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ReportError("--png needs matplotlib: pip install 'entropo-plugin[report]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
 def write_png(section: Section, path: Path) -> Path:
     """A section's panels, three in a row.
 
     Raises:
         ReportError: matplotlib is missing.
     """
-    pyplot = _pyplot()
+    try:
+        from matplotlib import figure
+    except ImportError as error:
+        raise ReportError("--png needs matplotlib: pip install 'entropo-plugin[report]'") from error
     across = min(3, len(section.panels))
     down = -(-len(section.panels) // across)
     size = (max(6.0, 4.6 * across), 0.5 + 3.4 * down)
-    picture, axes = pyplot.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+    picture = figure.Figure(figsize=size, layout="constrained")
+    axes = picture.subplots(down, across, squeeze=False)
     for place, panel in enumerate(section.panels):
         _panel(axes.flat[place], panel)
     for empty in axes.flat[len(section.panels) :]:
         empty.remove()
     picture.suptitle(_plain(section.title), fontsize=12, fontweight="bold")
     picture.savefig(replaceable(path), dpi=120)
-    pyplot.close(picture)
     return path
 
 

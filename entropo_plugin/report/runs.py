@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
-from entropo_plugin.report.attempts import NAMELESS, grouped, join, last_steps, ordered, run_name
+from entropo_plugin.report.attempts import NAMELESS, join, last_steps, ordered, run_name, same_run
 from entropo_plugin.report.configuration import read_setup
 from entropo_plugin.report.csv_export import read_csvs
 from entropo_plugin.report.description import read_descriptions
@@ -15,7 +17,7 @@ from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.jsonl import NoLog, read_jsonl
 from entropo_plugin.report.log import Log, Recorder
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.search import STATE, folders, home, is_events, natural
+from entropo_plugin.report.search import STATE, folders, grouped, home, is_events, natural
 from entropo_plugin.report.tensorboard import read_events
 from entropo_plugin.report.tokens import read_tokens
 from entropo_plugin.report.trainer_state import read_trainer_state
@@ -57,7 +59,7 @@ def read_path(path: Path) -> list[Run]:
         raise ReportError(f"{path} does not exist. Give {GIVE}.")
     runs: list[Run] = []
     errors: list[ReportError] = []
-    for place, files in folders(path) if path.is_dir() else [(path, [path])]:
+    for place, files in folders(path):
         found, unread = read_folder(place, files)
         if found:
             found[0].notes[:0] = left_out(unread)
@@ -79,7 +81,7 @@ def read_folder(place: Path, files: list[Path]) -> tuple[list[Run], list[ReportE
     files = sorted(files, key=lambda path: natural(path.name))
     events = [path for path in files if is_events(path)]
     logs = _all([path for path in files if not is_events(path)], errors)
-    runs = [_run(place, group) for group in grouped(logs or _all(events, errors))]
+    runs = [_run(place, group) for group in grouped(logs or _all(events, errors), same_run).values()]
     for run in runs if len(runs) > 1 else ():
         run.notes += [UNJOINED.format(step=run.first_step)] if run.first_step > 1 else []
     if logs and events:
@@ -169,18 +171,13 @@ def _printable(name: str) -> str:
 
 def distinct(runs: list[Run]) -> list[Run]:
     """Tell runs that share a name apart: by their folders where these differ, else by a number."""
-    shared: dict[str, list[Run]] = {}
-    for run in runs:
-        shared.setdefault(run.name, []).append(run)
-    for name, same in shared.items():
+    for same in grouped(runs, attrgetter("name")).values():
         if len(same) > 1 and len({run.folder for run in same}) == len(same):
             for run in same:
-                run.name = f"{run.folder}/{name}"
+                run.name = f"{run.folder}/{run.name}"
     taken: set[str] = set()
     for run in runs:
-        name, number = run.name, 1
-        while run.name in taken:
-            number += 1
-            run.name = f"{name} ({number})"
+        names = itertools.chain([run.name], (f"{run.name} ({number})" for number in itertools.count(2)))
+        run.name = next(name for name in names if name not in taken)
         taken.add(run.name)
     return runs

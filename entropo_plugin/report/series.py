@@ -99,6 +99,12 @@ def thin(data: Series, most: int) -> Series:
     return Series(data.steps[index], data.values[index])
 
 
+def blocked(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Means over consecutive blocks of ``size``; the last block may be shorter."""
+    starts = np.arange(0, len(values), size)
+    return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values))) if len(values) else values
+
+
 def smooth(data: Series) -> Series | None:
     """Centred running mean over 4 % of the points; None for a series too short to need one."""
     n = len(data)

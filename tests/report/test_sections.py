@@ -8,11 +8,11 @@ from entropo_plugin.report.sections.accounting import account, accounting_sectio
 from entropo_plugin.report.sections.coefficients import coefficient_section
 from entropo_plugin.report.sections.comparison import measures
 from entropo_plugin.report.sections.cost import cost_section, split
-from entropo_plugin.report.sections.law import blocked, law_section, pairs_of
+from entropo_plugin.report.sections.law import law_section, pairs_of
 from entropo_plugin.report.sections.overview import overview_section
 from entropo_plugin.report.sections.passes import pass_section
 from entropo_plugin.report.sections.tokens import excerpts, shown
-from entropo_plugin.report.series import series
+from entropo_plugin.report.series import blocked, series
 from entropo_plugin.report.tokens import CostlyToken
 
 ENTROPY = "entropo/entropy/token_mean"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from entropo_plugin.report.figure import Section, Table
 from entropo_plugin.report.names import OTHERS
 from entropo_plugin.report.run import Run
+from entropo_plugin.report.search import grouped
 from entropo_plugin.report.series import Series, summarise
 from entropo_plugin.report.words import count, number
 
@@ -17,13 +20,8 @@ HEADS = ["metric, run", "start", "end", "change", "lowest", "highest", "area", "
 
 def comparison_section(runs: list[Run]) -> Section:
     """One table for each kind of metric that any run has."""
-    labels: dict[str, list[list[str]]] = {}
-    for run in runs:
-        lost = [run.metric(name) for name in run.broken if not run.sound(name)]
-        for label, data in measures(run).items():
-            finite = all(data is not other for other in lost)
-            labels.setdefault(label, []).append(_row(f"{label}, {run.name}", data, finite))
-    rows = [row for same in labels.values() for row in same]
+    measured = [(label, run, data) for run in runs for label, data in measures(run).items()]
+    rows = [_row(*each) for same in grouped(measured, itemgetter(0)).values() for each in same]
     return Section("comparison", "The runs in figures", LEAD, tables=[Table("Start, end and area", HEADS, rows)])
 
 
@@ -40,11 +38,12 @@ def measures(run: Run) -> dict[str, Series]:
     return {label: data for label, data in rows.items() if data}
 
 
-def _row(label: str, data: Series, finite: bool) -> list[str]:
+def _row(label: str, run: Run, data: Series) -> list[str]:
     """Figures of the finite values; of a metric that is not finite at its end there is no end."""
     got = summarise(data)
+    finite = all(data is not run.metric(name) or run.sound(name) for name in run.broken)
     change = number(got.end - got.start)
     signed = change if change.startswith("\u2212") else f"+{change}"
     ends = [number(got.end), signed] if finite else ["not finite", "\u2013"]
     rest = [number(got.low), number(got.high), number(got.area), count(len(data)), count(data.last_step)]
-    return [label, number(got.start), *ends, *rest]
+    return [f"{label}, {run.name}", number(got.start), *ends, *rest]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from entropo_plugin.report.figure import Curve, Panel, Section, Table, lacking
 from entropo_plugin.report.names import ENTROPY, SCORES, VERL_ENTROPY
 from entropo_plugin.report.run import Run
-from entropo_plugin.report.series import Series, together
+from entropo_plugin.report.series import Series, blocked, together
 from entropo_plugin.report.words import number
 
 if TYPE_CHECKING:
@@ -99,12 +99,6 @@ def _values(entropy: Series, score: Series) -> Pairs:
     _, (first, second) = together(entropy, score)
     possible = first < LARGEST_ENTROPY
     return first[possible], second[possible]
-
-
-def blocked(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Means over consecutive blocks of ``size``; the last block may be shorter."""
-    starts = np.arange(0, len(values), size)
-    return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values))) if len(values) else values
 
 
 def _curves(cloud: Cloud) -> list[Curve]:

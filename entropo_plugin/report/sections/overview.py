@@ -18,8 +18,7 @@ HOSTS = {
 
 def overview_section(runs: list[Run]) -> Section:
     """The three panels side by side."""
-    entropy = [curve(run, data, "noisy") for run in runs if (data := run.entropy)]
-    entropy += [curve(run, data, "dashed", "target") for run in runs if (data := run.metric(TARGET))]
+    entropy = [each for run in runs for each in _entropy(run)]
     score = [curve(run, data, "noisy") for run in runs if (data := run.score)]
     panels = [
         Panel("Entropy and its target (dashed)", "step", "nats per token", entropy, zero=True),
@@ -30,6 +29,12 @@ def overview_section(runs: list[Run]) -> Section:
     often = "verl logs it at every training step."
     missing += lacking(runs, [run for run in runs if run.score], " and no ".join(SCORES), often)
     return Section("overview", "Entropy, answers and reward", "", panels, missing, _substitutes(runs))
+
+
+def _entropy(run: Run) -> list[Curve]:
+    data, target = run.entropy, run.metric(TARGET)
+    curves = [curve(run, data, "noisy")] if data else []
+    return [*curves, curve(run, target, "dashed", "target")] if target else curves
 
 
 def _solved(runs: list[Run]) -> Panel:

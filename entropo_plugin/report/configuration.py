@@ -53,17 +53,14 @@ def read_setup(logs: list[Log], said: dict[str, Any]) -> Setup:
     """What the run says in its ``run.json``; else what its logs say, Hydra's folder, or what verl printed."""
     beside, started = home(logs[-1].path), logs[0].started
     own = next((log.config for log in reversed(logs) if log.config), None)
-    folder = next((each for each in _hydra(beside) if each.is_dir()), beside)
+    places = (beside / ".hydra", beside / "hydra" / ".hydra", beside.parent / ".hydra")
+    folder = next((each for each in places if each.is_dir()), beside)
     config = said.get("config") or own or _parsed(folder / "config.yaml", dict) or _printed(beside)
     overrides = _parsed(folder / "overrides.yaml", list)
     command = said.get("command") or (shlex.join([*ENTRY, *map(str, overrides)]) if overrides else "")
     command = re.sub(rf"({SECRET}[ =])\S+", r"\1***", str(command)[:LONGEST_COMMAND], flags=re.IGNORECASE)
     first = datetime.fromtimestamp(started, timezone.utc).isoformat(" ", "minutes") if started else ""
     return Setup(_settings(config), command, str(said.get("date") or first)[:40], _settings(said.get("versions")))
-
-
-def _hydra(folder: Path) -> list[Path]:
-    return [folder / ".hydra", folder / "hydra" / ".hydra", folder.parent / ".hydra"]
 
 
 def _parsed(path: Path, kind: Any) -> Any:

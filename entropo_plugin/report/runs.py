@@ -11,17 +11,15 @@ from pathlib import Path
 
 from entropo_plugin.report.attempts import NAMELESS, join, last_steps, ordered, run_name, same_run
 from entropo_plugin.report.configuration import read_setup
-from entropo_plugin.report.csv_export import read_csvs
 from entropo_plugin.report.description import read_descriptions
 from entropo_plugin.report.files import ReportError
-from entropo_plugin.report.jsonl import NoLog, read_jsonl
+from entropo_plugin.report.json_logs import NoLog, read_jsonl, read_trainer_state
 from entropo_plugin.report.log import Log, Recorder
 from entropo_plugin.report.run import Run
 from entropo_plugin.report.search import STATE, folders, grouped, home, is_events, natural
 from entropo_plugin.report.tensorboard import read_events
 from entropo_plugin.report.tokens import read_tokens
-from entropo_plugin.report.trainer_state import read_trainer_state
-from entropo_plugin.report.wandb_file import read_wandb
+from entropo_plugin.report.wandb_files import read_csvs, read_wandb
 from entropo_plugin.side_file import RUN, TOKENS, beside, stem
 
 __all__ = ["Run", "read_runs"]

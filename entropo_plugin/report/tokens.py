@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from entropo_plugin.report.files import ReportError
-from entropo_plugin.report.jsonl import Count, records
+from entropo_plugin.report.json_logs import Count, records
 from entropo_plugin.report.log import LARGEST_VALUE, step_of
 
 MOST = 40

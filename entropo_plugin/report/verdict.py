@@ -63,7 +63,7 @@ def _of_run(run: Run, said: Finding) -> dict[str, object]:
 
 
 def _said(finding: Finding) -> dict[str, str]:
-    return asdict(finding) | {"page": finding.page}
+    return {"run": finding.run} | asdict(finding) | {"page": finding.page}
 
 
 def status(found: list[Finding]) -> int:

@@ -49,49 +49,48 @@
     return [xs, ...columns].map((column) => column.filter((_, i) => keep[i]));
   };
 
-  // The lines of a chart as {x, y, label, colour, dash, width, ...}, bands as pairs of lines.
+  const keyOf = (run) => (state.mean ? "group " + runs[run].group : run);
+  const shown = ({ run }) => !state.hidden.has(keyOf(run));
+  const look = (run) => ({ colour: css("--c" + runs[run].colour), dash: DASHES[runs[run].dash % MARKED], marked: runs[run].dash >= MARKED });
+  // Seeds of one configuration over the steps that all of them have.
+  const spread = (parts) => {
+    const low = Math.max(...parts.map(([x]) => x[0])), high = Math.min(...parts.map(([x]) => x[x.length - 1]));
+    const xs = [...new Set(parts.flatMap(([x]) => x))].filter((x) => x >= low && x <= high).sort((a, b) => a - b);
+    const columns = xs.map((x) => parts.map(([px, py]) => at(px, py, x)));
+    const mean = columns.map((c) => c.reduce((sum, v) => sum + v, 0) / c.length);
+    return [xs, mean, columns.map((c) => Math.min(...c)), columns.map((c) => Math.max(...c))];
+  };
+  // A chart's lines as {x, y, label, colour, dash, ...}, and its bands as pairs of lines.
   const linesOf = (chart) => {
-    const lines = [], bands = [];
-    const shown = (run) => !state.hidden.has(state.mean ? "group " + runs[run].group : run);
-    const look = (run) => ({ colour: css("--c" + runs[run].colour), dash: DASHES[runs[run].dash % MARKED], marked: runs[run].dash >= MARKED });
-    const band = (run, xs, low, high, alpha) => {
-      const edge = { ...look(run), edge: true, x: xs };
-      lines.push({ ...edge, y: high }, { ...edge, y: low });
+    const lines = [], bands = [], seeds = new Map();
+    const band = (run, x, low, high, alpha) => {
+      for (const y of [high, low]) lines.push({ ...look(run), edge: true, x, y });
       bands.push({ series: [lines.length - 1, lines.length], fill: look(run).colour + alpha });
     };
-    for (const each of chart.bands) {
-      const xs = shown(each.run) && placed(chart, each.run, each.x);
-      if (xs) { const [x, low, high] = kept(xs, each.low, each.high); band(each.run, x, low, high, chart.bands[0] === each ? "2b" : "40"); }
+    const over = (run, xs, ...columns) => { const x = placed(chart, run, xs); return x && kept(x, ...columns); };
+    for (const each of chart.bands.filter(shown)) {
+      const sides = over(each.run, each.x, each.low, each.high);
+      if (sides) band(each.run, ...sides, each === chart.bands[0] ? "2b" : "40");
     }
-    const means = new Map();
-    for (const curve of chart.curves) {
-      if (!shown(curve.run)) continue;
-      let [x, y] = curve.points;
-      const run = runs[curve.run], own = { ...look(curve.run), label: curve.label, style: curve.style };
-      const [mx, my] = curve.means || curve.points;
-      const smooth = curve.style === "noisy" && state.smooth ? running(my, state.smooth) : null;
-      const together = state.mean && run.seeds > 1 && curve.style !== "dots";
-      if (smooth) {
-        const trace = placed(chart, curve.run, x);
-        if (trace && !together) { const [a, b] = kept(trace, y); lines.push({ ...own, label: "", x: a, y: b, faint: true, dash: [] }); }
-        [x, y] = [mx, smooth];
+    for (const { run, label, style, points, means } of chart.curves.filter(shown)) {
+      const together = state.mean && runs[run].seeds > 1 && style !== "dots";
+      const [mx, my] = means || points, smooth = style === "noisy" && state.smooth ? running(my, state.smooth) : null;
+      const trace = over(run, ...points), line = smooth ? over(run, mx, smooth) : trace;
+      if (!line) continue;
+      if (together) {
+        const role = label.slice(runs[run].name.length), key = runs[run].group + role + style;
+        if (!seeds.has(key)) seeds.set(key, { run, role, style, parts: [] });
+        if (line[0].length) seeds.get(key).parts.push(line);
+        continue;
       }
-      const xs = placed(chart, curve.run, x);
-      if (!xs) continue;
-      [x, y] = kept(xs, y);
-      if (!together) { lines.push({ ...own, x, y }); continue; }
-      const role = curve.label.slice(run.name.length), key = run.group + role + curve.style;
-      if (!means.has(key)) means.set(key, { run: curve.run, role, style: curve.style, parts: [] });
-      if (x.length) means.get(key).parts.push([x, y]);
+      if (smooth) lines.push({ ...look(run), style, x: trace[0], y: trace[1], faint: true, dash: [] });
+      lines.push({ ...look(run), label, style, x: line[0], y: line[1] });
     }
-    for (const { run, role, style, parts } of means.values()) {
+    for (const { run, role, style, parts } of seeds.values()) {
       if (!parts.length) continue;
-      const low = Math.max(...parts.map(([x]) => x[0])), high = Math.min(...parts.map(([x]) => x[x.length - 1]));
-      const xs = [...new Set(parts.flatMap(([x]) => x))].filter((x) => x >= low && x <= high).sort((a, b) => a - b);
-      const columns = xs.map((x) => parts.map(([px, py]) => at(px, py, x)));
-      if (style !== "dashed" && parts.length > 1) band(run, xs, columns.map((c) => Math.min(...c)), columns.map((c) => Math.max(...c)), "26");
-      const y = columns.map((c) => c.reduce((sum, v) => sum + v, 0) / c.length);
-      lines.push({ ...look(run), dash: [], marked: false, style, label: runs[run].groupName + role, x: xs, y });
+      const [x, y, low, high] = spread(parts);
+      if (style !== "dashed" && parts.length > 1) band(run, x, low, high, "26");
+      lines.push({ ...look(run), dash: [], marked: false, style, label: runs[run].groupName + role, x, y });
     }
     return { lines, bands };
   };
@@ -225,7 +224,7 @@
   const legend = () => {
     const seen = new Set(), entries = [];
     runs.forEach((run, place) => {
-      const key = state.mean ? "group " + run.group : place;
+      const key = keyOf(place);
       if (seen.has(key)) return;
       seen.add(key);
       const button = document.createElement("button");
@@ -248,7 +247,7 @@
 
   // CSV: what was logged, before smoothing, of the runs that are shown.
   const csv = (chart) => {
-    const curves = chart.curves.filter((curve) => !state.hidden.has(state.mean ? "group " + runs[curve.run].group : curve.run));
+    const curves = chart.curves.filter(shown);
     const table = curves.length ? uPlot.join(curves.map((curve) => curve.points)) : [[]];
     const cell = (value) => {
       const text = value == null ? "" : typeof value === "number" ? String(value) : /^[=+\-@\t]/.test(value) ? "'" + value : value;

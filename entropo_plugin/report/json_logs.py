@@ -1,4 +1,4 @@
-"""Reads files of one JSON object a line, of which the log of verl's file logger is one: FORM."""
+"""Reads logs in JSON: one object a line, as verl's file logger writes them, and transformers' trainer_state.json."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ quick_loads: Callable[[bytes], Any] = orjson.loads if orjson else json.loads
 FORM = '{"step": 3, "data": {"actor/entropy": 0.7}}'
 # A file whose first lines hold no record is no log: rollouts and data sets are .jsonl too, and larger.
 PATIENCE = 100
+LARGEST_STATE = 10**9
 Record = TypeVar("Record")
 
 
@@ -90,3 +91,22 @@ def _nothing(path: Path, count: Count) -> ReportError:
         return ReportError(f"{path} holds less than one whole line: the run has only begun, or was interrupted.")
     which = f"first {count.bad}" if count.bad == PATIENCE else str(count.bad)
     return NoLog(f"{path} is no log of verl's file logger: none of its {which} lines has the form {FORM}.")
+
+
+def read_trainer_state(path: Path, recorder: Recorder) -> None:
+    """What transformers keeps of the log of a TRL run up to a checkpoint.
+
+    Raises:
+        ReportError: it is no such file.
+    """
+    with opened(path, LARGEST_STATE) as file:
+        try:
+            history = json.loads(file.read())["log_history"]
+        except (ValueError, RecursionError, KeyError, TypeError):
+            history = None
+    if not isinstance(history, list):
+        raise ReportError(f"{path} is no {path.name} of transformers: it has no log_history.")
+    for record in history:
+        step = step_of(record.get("step")) if isinstance(record, dict) else None
+        if step is not None:
+            recorder.take(step, record)

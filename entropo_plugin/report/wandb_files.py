@@ -1,11 +1,14 @@
-"""Reads the file of a W&B run, ``run-ID.wandb``, as it lies in the folder of an offline run; needs no wandb.
+"""Reads what W&B keeps of a run: its own file, ``run-ID.wandb``, and its exports as CSV; needs no wandb.
 
-The file is a log of LevelDB's format: blocks of 32 KiB, in them records in one piece or several, each a message
-``Record`` of wandb_internal.proto. Of these the history and the run's name and settings are read.
+The file lies in the folder of an offline run. It is a log of LevelDB's format: blocks of 32 KiB, in them records in one
+piece or several, each a message ``Record`` of wandb_internal.proto. Of these the run's history, name and settings are
+read. A CSV is a picture's table, ``Step,RUN - METRIC,...``, or one run's history, ``_step,METRIC,...``.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import struct
 from collections.abc import Iterator
@@ -13,7 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from entropo_plugin.report.files import ReportError, opened
-from entropo_plugin.report.log import Recorder, time_of
+from entropo_plugin.report.json_logs import NoLog
+from entropo_plugin.report.log import Log, Recorder, number_of, step_of, time_of
 
 MAGIC = b":W&B"
 BLOCK, HEADER = 2**15, 7
@@ -21,6 +25,9 @@ WHOLE, FIRST, LAST = 1, 2, 4
 # Field numbers: Record.history, .config and .run; HistoryRecord.item and .step, ConfigRecord.update; HistoryItem.key,
 # .nested_key and .value_json, and ConfigItem's; RunRecord.config and .display_name.
 HISTORY, CONFIG, RUN, ITEM, STEP, KEY, NESTED, VALUE, RUN_CONFIG, DISPLAY_NAME = 2, 5, 17, 1, 2, 1, 2, 16, 4, 8
+# Names of the column that holds the step, and ends of those that are no metric of their own.
+STEPS = ("Step", "_step", "step", "global_step", "train/global_step")
+EXTREMES = ("__MIN", "__MAX")
 
 
 def read_wandb(path: Path, recorder: Recorder) -> None:
@@ -118,3 +125,39 @@ def _first(message: Any, number: int) -> Any:
 
 def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else ""
+
+
+def read_csvs(paths: list[Path], errors: list[ReportError]) -> list[list[Log]]:
+    """The runs in these files; what several files tell of one run is put together."""
+    runs: dict[Path, Log] = {}
+    for path in paths:
+        try:
+            _read(path, runs)
+        except ReportError as error:
+            errors.append(error)
+        except (OSError, csv.Error) as error:
+            errors.append(NoLog(f"{path} cannot be read: {error}."))
+    return [[log] for log in runs.values() if log.columns]
+
+
+def _read(path: Path, runs: dict[Path, Log]) -> None:
+    with opened(path) as file:
+        rows = csv.reader(io.TextIOWrapper(file, "utf-8-sig", "replace", newline=""))
+        heads = next(rows, [])
+        step = next((heads.index(name) for name in STEPS if name in heads), None)
+        if step is None:
+            raise NoLog(f"{path} is no export of W&B: none of its columns is called {', '.join(STEPS)}.")
+        targets = [_target(path, head) for head in heads]
+        for row in rows:
+            at = number_of(row[step]) if step < len(row) else None
+            place = None if at is None else step_of(at)
+            for (run, metric), value in zip(targets, row, strict=False) if place is not None else ():
+                if metric and value:
+                    runs.setdefault(run, Log(run)).add(place, metric, value)  # type: ignore[arg-type]
+
+
+def _target(path: Path, head: str) -> tuple[Path, str]:
+    """The run that a column belongs to, as the log that it could have been, and its metric; none for extremes."""
+    run, dash, metric = head.rpartition(" - ")
+    named = path.with_name(run.replace("/", "-")[:100] + ".csv") if dash and run.strip(". ") else path
+    return named, "" if metric.endswith(EXTREMES) or metric in STEPS else metric

@@ -1,10 +1,13 @@
 """What the report of a long run costs: seconds of `entropo report` on 100,000 steps of 60 metrics, and the page's size.
 
-Run: python tests/benchmarks/report_cost.py [STEPS]. Prints one line of JSON; fails above 5 s or 1 MB.
+Run: python tests/benchmarks/report_cost.py [STEPS]. Prints one line of JSON; fails above 5 s of CPU, which is what an idle
+core takes, or 1 MB.
 """
 
 import json
 import math
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,7 +28,7 @@ DRAWN = [
     *(f"entropo/other/{number}" for number in range(9)),
 ]
 OTHERS = [f"critic/other/{number}" for number in range(60 - len(DRAWN))]
-BUDGET = {"seconds": 5.0, "page_bytes": 1_000_000}
+BUDGET = {"cpu_seconds": 5.0, "page_bytes": 1_000_000}
 
 
 def write_log(path, steps):
@@ -44,14 +47,20 @@ def measure(steps=100_000):
     with tempfile.TemporaryDirectory() as folder:
         log, page = Path(folder, "metrics.jsonl"), Path(folder, "report.html")
         write_log(log, steps)
-        started = time.perf_counter()
         command = [sys.executable, "-m", "entropo_plugin.cli", "report", str(log), "--out", str(page)]
-        subprocess.run(command, check=True, capture_output=True)
-        seconds = time.perf_counter() - started
-        return {"steps": steps, "log_bytes": log.stat().st_size, "seconds": seconds, "page_bytes": page.stat().st_size}
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {
+            "steps": steps,
+            "log_bytes": log.stat().st_size,
+            "seconds": round(time.perf_counter() - started, 2),
+            "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
+            "page_bytes": page.stat().st_size,
+        }
 
 
 if __name__ == "__main__":
     found = measure(*map(int, sys.argv[1:2]))
-    print(json.dumps(found | {"seconds": round(found["seconds"], 2)}))
+    print(json.dumps(found))
     sys.exit(any(found[name] > most for name, most in BUDGET.items()))

@@ -1,7 +1,7 @@
 """What the report of a long run costs: seconds of `entropo report` on 100,000 steps of 60 metrics, and the page's size.
 
-Run: python tests/benchmarks/report_cost.py [STEPS]. Prints one line of JSON; fails above 5 s of CPU, which is what an idle
-core takes, or 1 MB.
+Run: python tests/benchmarks/report_cost.py [STEPS]. Prints one line of JSON; fails above 5 s of CPU (what an idle
+core takes) or 1 MB.
 """
 
 import json

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from entropo_plugin.report.files import ReportError, opened
-from entropo_plugin.report.log import LARGEST_STEP, Recorder
+from entropo_plugin.report.log import LARGEST_STEP, Recorder, time_of
 
 # A record is its length (8 bytes), the length's checksum (4), the event, and the event's checksum (4).
 HEADER, FOOTER = 12, 4
@@ -32,7 +32,7 @@ def read_events(path: Path, recorder: Recorder) -> None:
     try:
         for event in map(Event.FromString, _records(path)):
             for value in event.summary.value if abs(event.step) < LARGEST_STEP else ():
-                recorder.take(event.step, {value.tag: _scalar(value)}, event.wall_time or None)
+                recorder.take(event.step, {value.tag: _scalar(value)}, time_of({"wall_time": event.wall_time}))
     except (ValueError, DecodeError):
         recorder.notes.append(f"{path.name} ends within an event: the run is being written, or was interrupted.")
 

@@ -55,8 +55,8 @@ def read_wandb(path: Path, recorder: Recorder) -> None:
 def _take(recorder: Recorder, history: Any, next_step: int) -> int:
     """Add one line of the history; returns its step."""
     items = _items(history)
-    step = items.get("_step", _first(_first(history, STEP), 1))
-    step = step if isinstance(step, int) else next_step
+    logged = step_of(items.get("_step", _first(_first(history, STEP), 1)))
+    step = next_step if logged is None else logged
     recorder.take(step, items, time_of(items))
     return step
 

@@ -48,6 +48,12 @@ def test_another_file_is_refused_or_read_as_far_as_it_goes(offline, content):
         assert run.last_step <= 30
 
 
+def test_a_step_of_wandbs_that_cannot_be_is_the_next_one(offline):
+    offline.write_bytes(WANDB.replace(b"\x12\x05_step\x82\x01\x0230", b"\x12\x05_step\x82\x01\x02ee"))
+    (run,) = read_runs([str(offline)])
+    assert run.metrics["actor/entropy"].steps.tolist() == list(range(1, 31))
+
+
 def test_wandbs_csv_of_several_runs_and_pictures(tmp_path):
     heads = '"Step","grpo - {0}","grpo - {0}__MIN","grpo - {0}__MAX","ours/2 - {0}"\n'
     (tmp_path / "a.csv").write_text(heads.format("actor/entropy") + '1,"0.9","0.8","1.0","0.7"\n2,"0.8","","","NaN"\n')

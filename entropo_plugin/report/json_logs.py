@@ -37,6 +37,11 @@ class Count:
     bad: int = 0
     torn: bool = False
 
+    def note(self, path: Path, why: str) -> list[str]:
+        """How many lines hold no record, where there are some."""
+        total = self.good + self.bad
+        return [f"{path.name}: {self.bad} of {total} lines {why} and were passed over."] if self.bad else []
+
 
 def records(path: Path, parse: Callable[[bytes], Record | None], count: Count) -> Iterator[Record]:
     """What ``parse`` makes of the lines; the others are counted, and a file that begins with too many is left."""
@@ -66,9 +71,7 @@ def read_jsonl(path: Path, recorder: Recorder) -> None:
     if count.bad and count.torn:
         count.bad -= 1
         recorder.notes.append(f"{path.name} ends within a line: the run is being written, or was interrupted.")
-    if count.bad:
-        total = count.good + count.bad
-        recorder.notes.append(f"{path.name}: {count.bad} of {total} lines are not records and were passed over.")
+    recorder.notes.extend(count.note(path, "are not records"))
 
 
 def parse(line: bytes) -> dict[str, Any] | None:

@@ -63,9 +63,7 @@ def read_tokens(attempts: list[tuple[Path, float]], most: int = MOST) -> tuple[l
             continue
         except (ReportError, OSError) as error:
             notes.insert(0, f"Not read: {error}")
-        if count.bad:
-            total = count.good + count.bad
-            notes.insert(0, f"{path.name}: {count.bad} of {total} lines could not be read and were passed over.")
+        notes[:0] = count.note(path, "could not be read")
         resumed = first
     return heapq.nlargest(most, tokens, key=COST), notes
 

@@ -107,14 +107,10 @@ def blocked(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 def smooth(data: Series) -> Series | None:
     """Centred running mean over 4 % of the points; None for a series too short to need one."""
-    n = len(data)
-    half = int(SMOOTH_SHARE * n / 2)
-    if not half:
-        return None
-    total = np.concatenate([[0.0], np.cumsum(data.values)])
-    place = np.arange(n)
-    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, n)
-    return Series(data.steps, (total[high] - total[low]) / (high - low))
+    half = int(SMOOTH_SHARE * len(data) / 2)
+    window = np.ones(2 * half + 1)
+    sums, counts = (np.convolve(each, window, "same") for each in (data.values, np.ones(len(data))))
+    return Series(data.steps, sums / counts) if half else None
 
 
 def together(*parts: Series) -> tuple[Steps, list[NDArray[np.float64]]]:

@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from entropo_plugin.report.log import Log
 from entropo_plugin.report.search import is_events, natural
-from entropo_plugin.report.series import Series, split
+from entropo_plugin.report.series import Series, Steps, split
 from entropo_plugin.side_file import stem as stem_of
 
 # Names that say nothing about the run: its folder's name does.
@@ -20,8 +19,6 @@ NAMELESS = {"metrics", "log", "train", "trainer_state"}
 COUNTED = {"try", "attempt", "part", "restart", "resume", "resumed"} | NAMELESS
 NUMBERS = re.compile(r"[\W_0-9]*[0-9]$")
 WORD = re.compile(r"([\W_]*)([^\W_0-9]+)$")
-
-Steps = NDArray[np.int64]
 
 
 def run_name(path: Path) -> str | None:
@@ -38,14 +35,10 @@ def run_name(path: Path) -> str | None:
     return stem[: word.start()]
 
 
-def grouped(files: list[list[Log]]) -> list[list[list[Log]]]:
-    """The files of one folder, each as its attempts, by the run that they belong to."""
-    runs: dict[str, list[list[Log]]] = {}
-    for logs in files:
-        name = run_name(logs[0].path)
-        key = f"attempts {name}" if name is not None else f"file {logs[0].path.name}"
-        runs.setdefault(key, []).append(logs)
-    return list(runs.values())
+def same_run(logs: list[Log]) -> tuple[bool, str]:
+    """A key that the files of one folder share which are attempts at one run."""
+    name = run_name(logs[0].path)
+    return (False, logs[0].path.name) if name is None else (True, name)
 
 
 def ordered(files: list[list[Log]]) -> list[Log]:
@@ -58,9 +51,7 @@ def ordered(files: list[list[Log]]) -> list[Log]:
     timed = all(logs[0].started is not None for logs in files)
 
     def place(logs: list[Log]) -> tuple[float, float, list[tuple[int, str]]]:
-        first = logs[0].first
-        step = math.inf if first is None else first
-        return (logs[0].started or 0.0) if timed else 0.0, step, natural(logs[0].path.name)
+        return (logs[0].started or 0.0) if timed else 0.0, logs[0].first, natural(logs[0].path.name)
 
     return [log for logs in sorted(files, key=place) for log in logs]
 
@@ -75,9 +66,9 @@ def join(logs: list[Log]) -> tuple[dict[str, Series], dict[str, Steps], list[str
     """
     parts = list(zip(logs, last_steps(logs), strict=True))
     notes = [
-        f"{log.name} went on to step {log.last}; a later attempt starts at {until:g} and replaces it."
+        f"{log.name} went on to step {log.last}; a later attempt starts at {until} and replaces it."
         for log, until in parts
-        if log.last is not None and log.last > until
+        if log.last > until
     ]
     joined = {name: _joined(name, parts) for name in sorted({name for log in logs for name in log.columns})}
     finite = {name: data for name, (data, _) in joined.items() if len(data)}
@@ -86,16 +77,15 @@ def join(logs: list[Log]) -> tuple[dict[str, Series], dict[str, Steps], list[str
 
 def last_steps(logs: list[Log]) -> list[float]:
     """The last step of each attempt that still counts: the first of the later ones; infinite for the last."""
-    firsts = [math.inf if log.first is None else log.first for log in logs]
+    firsts = [log.first for log in logs]
     return [min(firsts[place + 1 :], default=math.inf) for place in range(len(logs))]
 
 
 def _joined(name: str, parts: list[tuple[Log, float]]) -> tuple[Series, Steps]:
-    steps: list[int] = []
-    values: list[float] = []
+    steps, values = [], []
     for log, until in parts:
-        for step, value in zip(*log.columns.get(name, ([], [])), strict=True):
-            if step <= until:
-                steps.append(step)
-                values.append(value)
-    return split(steps, values)
+        if name in log.columns:
+            logged, numbers = map(np.asarray, log.columns[name])
+            steps.append(logged[logged <= until])
+            values.append(numbers[logged <= until])
+    return split(np.concatenate(steps), np.concatenate(values))

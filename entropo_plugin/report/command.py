@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -12,11 +13,12 @@ from entropo_plugin.report.findings import findings
 from entropo_plugin.report.output import check_out, write_whole
 from entropo_plugin.report.page import build, render
 from entropo_plugin.report.png import write_pngs
-from entropo_plugin.report.runs import GIVE, Run, read_runs
+from entropo_plugin.report.run import Run
+from entropo_plugin.report.runs import GIVE, read_runs
 from entropo_plugin.report.search import inputs
-from entropo_plugin.report.tags import one_line
 from entropo_plugin.report.verdict import as_json, status
 from entropo_plugin.report.watch import watch
+from entropo_plugin.report.words import one_line
 
 EVERY = 10.0
 # Real trainings of 36 steps each on two cores: stock GRPO and two objectives, as `entropo demo` makes them.
@@ -78,14 +80,22 @@ def run(options: argparse.Namespace) -> int:
             options.runs = [str(run) for run in sorted(EXAMPLE.iterdir())]
         if options.json and options.watch is not None:
             raise ReportError("--json says once what the findings are; leave --watch out.")
-        if options.out or not options.json:
-            check_out(_out(options), (file for path in options.runs for file in inputs(Path(path))))
+        options.page = _page(options)
+        if options.page:
+            check_out(options.page, (file for path in options.runs for file in inputs(Path(path))))
         if options.watch is not None:
             return watch(lambda refresh: attempt(options, refresh), options.runs, options.watch)
         return once(options)
     except (ReportError, OSError) as error:
         say_error("entropo report", error)
         return 2
+
+
+def _page(options: argparse.Namespace) -> Path | None:
+    """The file to write; a folder that exists, or a name with a slash at its end, takes the usual name in it."""
+    named = Path(options.out or OUT)
+    inside = named.is_dir() or str(options.out).endswith("/")
+    return None if options.json and not options.out else named / OUT if inside else named
 
 
 def attempt(options: argparse.Namespace, refresh: float | None) -> None:
@@ -97,36 +107,28 @@ def attempt(options: argparse.Namespace, refresh: float | None) -> None:
 
 
 def once(options: argparse.Namespace, refresh: float | None = None) -> int:
-    """Read, draw, write, and say what was written; returns the exit status."""
+    """Read, draw, write, and say what was written, beside JSON on stderr; returns the exit status."""
     runs = read_runs(options.runs)
-    said = [line for each in runs for line in (f"note: {each.name}: {note}" for note in each.notes)]
-    for line in said:
-        say(line, sys.stderr)
+    for each in runs:
+        for note in each.notes:
+            say(f"note: {each.name}: {note}", sys.stderr)
     if options.json:
         print(as_json(runs, findings(runs)), flush=True)
-    if options.out or options.png or not options.json:
-        _draw(options, runs, refresh)
+    for each in runs if not options.json else ():
+        say(f"{each.name}: to step {each.last_step}", sys.stdout)
+    for line in _draw(options, runs, refresh):
+        say(line, sys.stderr if options.json else sys.stdout)
     return status(findings(runs)) if options.json else 0
 
 
-def _draw(options: argparse.Namespace, runs: list[Run], refresh: float | None) -> None:
-    """The page and the pictures; beside JSON nothing else goes to stdout."""
-    sections = build(runs)
-    stream = sys.stderr if options.json else sys.stdout
-    if not options.json:
-        for each in runs:
-            say(f"{each.name}: to step {each.last_step}", sys.stdout)
-    if options.out or not options.json:
-        write_whole(_out(options), render(runs, sections, refresh))
-        say(f"report: {_out(options)}", stream)
-    for path in write_pngs(sections, Path(options.png)) if options.png else ():
-        say(f"picture: {path}", stream)
-
-
-def _out(options: argparse.Namespace) -> Path:
-    """The file to write; a folder that exists, or a name with a slash at its end, takes the usual name in it."""
-    named = Path(options.out or OUT)
-    return named / OUT if named.is_dir() or str(options.out).endswith("/") else named
+def _draw(options: argparse.Namespace, runs: list[Run], refresh: float | None) -> Iterator[str]:
+    """Write the page and the pictures that are asked for, and name them."""
+    sections = build(runs) if options.page or options.png else []
+    if options.page:
+        write_whole(options.page, render(runs, sections, refresh))
+        yield f"report: {options.page}"
+    if options.png:
+        yield from (f"picture: {path}" for path in write_pngs(sections, Path(options.png)))
 
 
 def say_error(who: str, error: Exception) -> None:

@@ -1,9 +1,8 @@
-"""How a run was started: its configuration, command, date and versions, from run.json, Hydra's folder or verl's log."""
+"""How a run was started: settings, command, date and versions, from run.json, its log, Hydra's folder or verl's."""
 
 from __future__ import annotations
 
 import ast
-import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from entropo_plugin.report.files import ReportError, lines, opened
+from entropo_plugin.report.log import Log
 from entropo_plugin.report.search import home
 
 LARGEST = 10**6
@@ -49,38 +49,34 @@ class Setup:
         return tuple(sorted(each for each in self.config.items() if not INCIDENTAL.search(each[0])))
 
 
-def read_setup(log: Path, description: Path, started: float | None) -> Setup:
-    """What the run says in its ``run.json``; what that does not say is taken from Hydra's folder, then from the log."""
-    said = _parsed(description, json.loads, dict)
-    folder = next((each for each in _hydra(home(log)) if each.is_dir()), home(log))
-    config = said.get("config") or _parsed(folder / "config.yaml", _yaml, dict) or _printed(home(log))
-    overrides = _parsed(folder / "overrides.yaml", _yaml, list)
+def read_setup(logs: list[Log], said: dict[str, Any]) -> Setup:
+    """What the run says in its ``run.json``; else what its logs say, Hydra's folder, or what verl printed."""
+    beside, started = home(logs[-1].path), logs[0].started
+    own = next((log.config for log in reversed(logs) if log.config), None)
+    places = (beside / ".hydra", beside / "hydra" / ".hydra", beside.parent / ".hydra")
+    folder = next((each for each in places if each.is_dir()), beside)
+    config = said.get("config") or own or _parsed(folder / "config.yaml", dict) or _printed(beside)
+    overrides = _parsed(folder / "overrides.yaml", list)
     command = said.get("command") or (shlex.join([*ENTRY, *map(str, overrides)]) if overrides else "")
     command = re.sub(rf"({SECRET}[ =])\S+", r"\1***", str(command)[:LONGEST_COMMAND], flags=re.IGNORECASE)
     first = datetime.fromtimestamp(started, timezone.utc).isoformat(" ", "minutes") if started else ""
     return Setup(_settings(config), command, str(said.get("date") or first)[:40], _settings(said.get("versions")))
 
 
-def _hydra(folder: Path) -> list[Path]:
-    return [folder / ".hydra", folder / "hydra" / ".hydra", folder.parent / ".hydra"]
+def _parsed(path: Path, kind: Any) -> Any:
+    """What a YAML file holds, if it is of that kind; nothing where there is no such file, or where it is damaged.
 
-
-def _yaml(text: str) -> Any:
-    """Without aliases, of which a small file could make a large one; Hydra writes none."""
-    import yaml  # comes with every host, and with nothing that the report needs
-
-    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
-        return None
-    return yaml.safe_load(text)
-
-
-def _parsed(path: Path, parse: Any, kind: Any) -> Any:
-    """What a file holds, if it is of that kind; nothing where there is no such file, or where it is damaged."""
+    Nor where it has aliases, of which a small file could make a large one; Hydra writes none.
+    """
     try:
+        import yaml  # comes with every host, and with nothing that the report needs
+
         with opened(path, LARGEST) as file:
-            found = parse(file.read().decode())
+            text = file.read().decode()
+        aliases = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader))
+        found = None if aliases else yaml.safe_load(text)
     except Exception:  # whatever a parser raises: a run's settings are worth a table, and never the report
-        return kind()
+        found = None
     return found if isinstance(found, kind) else kind()
 
 

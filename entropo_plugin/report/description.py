@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from entropo_plugin.report.files import ReportError, opened
-from entropo_plugin.report.scale import number
+from entropo_plugin.report.words import number
 
 FORMAT = 1
 LARGEST = 10**6
@@ -36,13 +36,11 @@ class Coefficient:
     @property
     def bounds(self) -> str:
         """``0.001 to 0.05``, ``at most 0.05``, or nothing."""
-        if self.low is not None and self.low == self.high:  # bounds that move with the run
-            return ""
         if self.low is not None and self.high is not None:
-            return f"{number(self.low)} to {number(self.high)}"
-        if self.high is not None:
-            return f"at most {number(self.high)}"
-        return f"at least {number(self.low)}" if self.low is not None else ""
+            moving = self.low == self.high  # with the run
+            return "" if moving else f"{number(self.low)} to {number(self.high)}"
+        ends = {"at least": self.low, "at most": self.high}
+        return next((f"{words} {number(end)}" for words, end in ends.items() if end is not None), "")
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,12 @@ class Description:
     Attributes:
         line: what was active, as the trainer said at start-up.
         coefficients: by the name of the metric without ``entropo/``.
+        record: the file as it is.
     """
 
     line: str = ""
     coefficients: dict[str, Coefficient] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 def read_descriptions(paths: list[Path]) -> tuple[Description, list[str]]:
@@ -85,12 +85,13 @@ def read_description(path: Path) -> Description:
         record = json.loads(content)
     except (ValueError, RecursionError):
         raise ReportError(f"{path} is damaged: no JSON.") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        stated = record.get("format") if isinstance(record, dict) else None
+    stated = record.get("format") if isinstance(record, dict) else None
+    if stated != FORMAT:
         raise ReportError(f"{path} is of format {str(stated)[:20]}; this version reads format {FORMAT}.")
     given = record.get("coefficients")
     entries = given.items() if isinstance(given, dict) else ()
-    return Description(_text(record.get("line")), {stem: _coefficient(stem, entry) for stem, entry in entries})
+    said = {stem: _coefficient(stem, entry) for stem, entry in entries}
+    return Description(_text(record.get("line")), said, record)
 
 
 def _coefficient(stem: str, entry: Any) -> Coefficient:

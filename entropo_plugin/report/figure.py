@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
+from entropo_plugin.report.run import Run
 from entropo_plugin.report.series import Series
 from entropo_plugin.report.tokens import CostlyToken
 
@@ -24,8 +26,8 @@ class Curve:
     """
 
     label: str
-    x: list[float]
-    y: list[float]
+    x: NDArray[Any]
+    y: NDArray[np.float64]
     run: int
     style: str = "solid"
 
@@ -34,9 +36,9 @@ class Curve:
 class Band:
     """The area between two curves over the same x."""
 
-    x: list[float]
-    low: list[float]
-    high: list[float]
+    x: NDArray[Any]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
     run: int
 
 
@@ -72,9 +74,9 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Section:
-    """One chapter of the report.
+    """One chapter of the report; panels without curves and tables without rows are left out.
 
     Attributes:
         key: its anchor and the name of its PNG.
@@ -96,12 +98,18 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     excerpts: dict[int, list[list[CostlyToken | str]]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.panels = [panel for panel in self.panels if panel.curves]
+        self.tables = [table for table in self.tables if table.rows]
 
-def curve(label: str, data: Series, run: int, style: str = "solid") -> Curve:
-    """A series as one curve."""
-    return Curve(label, floats(data.steps), floats(data.values), run, style)
+
+def curve(run: Run, data: Series, style: str = "solid", what: str = "") -> Curve:
+    """A series of a run as one curve."""
+    return Curve(f"{run.name}: {what}" if what else run.name, data.steps, data.values, run.place, style)
 
 
-def floats(values: ArrayLike) -> list[float]:
-    """Plain floats."""
-    return [float(value) for value in np.asarray(values)]
+def lacking(runs: list[Run], have: list[Run], what: str, remedy: str) -> list[str]:
+    """One sentence on the runs that lack something."""
+    without = [run.name for run in runs if run not in have]
+    verb = "has" if len(without) == 1 else "have"
+    return [f"{', '.join(without)} {verb} no {what}. {remedy}"] if without else []

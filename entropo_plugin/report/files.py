@@ -51,20 +51,15 @@ def opened(path: Path, most: int = LARGEST_LOG) -> Iterator[BinaryIO]:
 
 
 def _check(path: Path, state: os.stat_result, most: int) -> None:
-    if not is_regular(state):
+    if kind(state):
         raise ReportError(f"{path} is {kind(state)}: only regular files are read.")
     if state.st_size > most:
         raise ReportError(f"{path} has {state.st_size / 1e6:.0f} MB: at most {most / 1e6:.0f} MB are read.")
 
 
-def is_regular(state: os.stat_result) -> bool:
-    """Whether it is a plain file, with an end."""
-    return stat.S_ISREG(state.st_mode)
-
-
 def kind(state: os.stat_result) -> str:
-    """What a path is that is no regular file, in words."""
-    return KINDS.get(stat.S_IFMT(state.st_mode), "no regular file")
+    """What a path is that is no regular file, in words; nothing for a plain file, with an end."""
+    return "" if stat.S_ISREG(state.st_mode) else KINDS.get(stat.S_IFMT(state.st_mode), "no regular file")
 
 
 def lines(file: BinaryIO, longest: int = LONGEST_LINE) -> Iterator[bytes]:

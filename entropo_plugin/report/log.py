@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import math
+from array import array
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from entropo_plugin.report.aliases import known_as
+from entropo_plugin.report.names import WANTED, known_as
 
-# Prefixes of the metrics that the report looks at; a log holds some 150 others.
-WANTED = (
-    "entropo/",
-    "entropy",
-    "actor/entropy",
-    "actor/ppo_kl",
-    "actor/pg_clipfrac",
-    "actor/grad_norm",
-    "critic/score/mean",
-    "critic/rewards/mean",
-    "response_length/mean",
-    "perf/total_num_tokens",
-    "perf/time_per_step",
-    "timing_s/step",
-    "num_tokens",
-    "train/num_tokens",
-    "frac_reward_zero_std",
-    "train/frac_reward_zero_std",
-    "val-core/",
-    "val-aux/",
-)
 LARGEST_STEP = 2**53
-# Beyond this a number cannot be drawn, and is no measurement either: it counts as infinite.
+# Beyond this no sum of squares is safe, and no measurement lies there.
 LARGEST_VALUE = 1e30
 LONGEST_NUMBER = 400
-# What loggers call the time of a record; a small number under the last name is a duration.
+# What loggers call the time of a record; a small number under the last name is a duration. No time is beyond 9999.
 TIMES = {"timestamp": 0.0, "_timestamp": 0.0, "wall_time": 0.0, "time": 1e9}
+LAST_TIME = 253402300800.0
+NO_NUMBER = "is no number at {count} steps, which are left out."
+TOO_LARGE = f"is beyond {LARGEST_VALUE:g} at {{count}} steps, which are drawn at that."
 
 
 @dataclass
@@ -49,32 +33,34 @@ class Log:
         part: its number among the attempts in that file, from 1.
         started: seconds since 1970 of its first record, where the log says so.
         columns: per metric, steps and values in the order of the log; NaN for what is not finite.
-        unread: per metric, how many values were no numbers.
+        odd: per metric and NO_NUMBER or TOO_LARGE, how many values were that.
         notes: what a reader should know about the file.
         ignored: names met so far that the report does not look at.
+        config: the run's settings, where they stand in the file.
     """
 
     path: Path
     part: int = 1
     started: float | None = None
-    columns: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
-    unread: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, tuple[array[int], array[float]]] = field(default_factory=dict)
+    odd: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     ignored: set[str] = field(default_factory=set)
+    config: dict[str, Any] = field(default_factory=dict)
 
     def add(self, step: int, name: str, value: Any) -> None:
-        """Take one value; what is no number is counted."""
+        """Take one value; what is no number, or too large a one, is counted."""
         own = name if name in self.columns else known_as(name)
-        if own not in self.columns and not own.startswith(WANTED):
+        if not own.startswith(WANTED):
             self.ignored.add(name)
             return
         number = number_of(value)
-        if number is None:
-            self.unread[own] = self.unread.get(own, 0) + 1
-            return
-        steps, values = self.columns.setdefault(own, ([], []))
-        steps.append(step)
-        values.append(number)
+        if number is None or abs(number) == LARGEST_VALUE:
+            self.odd[own, NO_NUMBER if number is None else TOO_LARGE] += 1
+        if number is not None:
+            steps, values = self.columns.setdefault(own, (array("q"), array("d")))
+            steps.append(step)
+            values.append(number)
 
     def repeats(self, step: int, names: Iterable[str]) -> bool:
         """Whether one of these metrics has been logged for this step or a later one."""
@@ -82,14 +68,14 @@ class Log:
         return any(self.columns[name][0][-1] >= step for name in own if name in self.columns)
 
     @property
-    def first(self) -> int | None:
-        """Smallest step."""
-        return min((min(steps) for steps, _ in self.columns.values()), default=None)
+    def first(self) -> float:
+        """Smallest step; infinite where nothing was logged."""
+        return min((min(steps) for steps, _ in self.columns.values()), default=math.inf)
 
     @property
-    def last(self) -> int | None:
+    def last(self) -> float:
         """Largest step."""
-        return max((max(steps) for steps, _ in self.columns.values()), default=None)
+        return max((max(steps) for steps, _ in self.columns.values()), default=-math.inf)
 
     @property
     def name(self) -> str:
@@ -109,8 +95,20 @@ class Recorder:
         self._steps: set[int] = set()
         self._furthest = -LARGEST_STEP
 
-    def at(self, step: int, names: Iterable[str], time: float | None = None) -> Log:
-        """The attempt that a record of these metrics at this step belongs to."""
+    def take(self, step: int, values: dict[str, Any], time: float | None = None) -> None:
+        """Add one record to the attempt that it belongs to."""
+        log = self._attempt(step, values)
+        if log.started is None:
+            log.started = time
+        for name, value in values.items():
+            column = log.columns.get(name)
+            if column and type(value) is float and -LARGEST_VALUE < value < LARGEST_VALUE:  # as good as all of them
+                column[0].append(step)
+                column[1].append(value)
+            elif name not in log.ignored:
+                log.add(step, name, value)
+
+    def _attempt(self, step: int, names: Iterable[str]) -> Log:
         log = self.logs[-1]
         if step < self._furthest and step in self._steps and log.repeats(step, names):
             log = Log(log.path, log.part + 1, ignored=log.ignored)
@@ -119,8 +117,6 @@ class Recorder:
             self._furthest = step
         self._steps.add(step)
         self._furthest = max(self._furthest, step)
-        if log.started is None and time is not None and math.isfinite(time):
-            log.started = time
         return log
 
     @property
@@ -132,7 +128,7 @@ class Recorder:
 def number_of(value: Any) -> float | None:
     """A logged value: NaN for None, as verl's logger writes it, and for what is not finite; None for no number.
 
-    Numbers as text are read; true and false are no numbers.
+    Numbers as text are read; true and false are no numbers. What is beyond LARGEST_VALUE counts as that.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str | None):
         return None
@@ -140,11 +136,11 @@ def number_of(value: Any) -> float | None:
         return None
     try:
         number = math.nan if value is None else float(value)
-    except OverflowError:
-        return math.nan
+    except OverflowError:  # a whole number without end
+        number = LARGEST_VALUE if value > 0 else -LARGEST_VALUE  # type: ignore[operator]
     except ValueError:
         return None
-    return number if abs(number) < LARGEST_VALUE else math.nan
+    return max(-LARGEST_VALUE, min(LARGEST_VALUE, number)) if math.isfinite(number) else math.nan
 
 
 def step_of(value: Any) -> int | None:
@@ -153,19 +149,14 @@ def step_of(value: Any) -> int | None:
     return int(value) if fine and value == int(value) else None
 
 
-def time_of(record: dict[str, Any]) -> float | None:
+def time_of(*records: dict[str, Any]) -> float | None:
     """When a record was written, in seconds since 1970: a number, or text as ISO 8601 has it."""
-    for values in (record, record["data"]):
-        for name, least in TIMES.items():
-            if name in values and (time := _seconds(values[name])) is not None and time > least:
-                return time
-    return None
+    named = ((_seconds(record[name]), least) for record in records for name, least in TIMES.items() if name in record)
+    return next((time for time, least in named if time is not None and least < time < LAST_TIME), None)
 
 
 def _seconds(value: Any) -> float | None:
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-        except (ValueError, OverflowError):
-            pass
-    return number_of(value)
+    try:
+        return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+    except (AttributeError, ValueError, OverflowError):
+        return number_of(value)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from uuid import uuid4
 
-from entropo_plugin.report.files import ReportError, is_regular, kind
+from entropo_plugin.report.files import ReportError, kind
 from entropo_plugin.report.search import is_log, is_side_file
 
 
@@ -30,12 +30,8 @@ def replaceable(path: Path) -> Path:
     Raises:
         ReportError: a folder, a device, a pipe or the like lies there, or the system's own name of one.
     """
-    try:
-        state = path.stat()
-    except FileNotFoundError:
-        state = None
-    if state is not None and not is_regular(state):
-        raise ReportError(f"{path} is {kind(state)}, which a report does not replace; give the name of a file.")
+    if path.exists() and (what := kind(path.stat())):
+        raise ReportError(f"{path} is {what}, which a report does not replace; give the name of a file.")
     if _is_the_systems(os.path.realpath(path.parent)):
         raise ReportError(f"{path} is a name of the system's, which a report does not replace; give that of a file.")
     return path
@@ -51,20 +47,14 @@ def write_whole(path: Path, content: str) -> None:
     """Replace a file in one move, so that whoever reads it sees the old page or the new one and never half of one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+        new = path.with_name(f".{path.name[:100]}.{uuid4().hex}.part")
+        file = new.open("x", encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
         raise ReportError(f"{path} cannot be written: {error.strerror}. Give another --out.") from None
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+        with file:
             file.write(content)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        new.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

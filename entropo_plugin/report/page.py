@@ -8,19 +8,20 @@ from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import metadata
 from importlib.resources import files
+from operator import attrgetter
 from typing import Any
 
 from entropo_plugin import __version__
 from entropo_plugin.report.figure import Section
-from entropo_plugin.report.findings import Finding, findings
+from entropo_plugin.report.findings import findings
 from entropo_plugin.report.payload import looks, payload
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import count, number
+from entropo_plugin.report.run import Run
+from entropo_plugin.report.search import grouped
 from entropo_plugin.report.sections import SECTIONS
 from entropo_plugin.report.sections.tokens import shown
-from entropo_plugin.report.tags import clean
 from entropo_plugin.report.tokens import CostlyToken
 from entropo_plugin.report.verdict import verdict
+from entropo_plugin.report.words import clean, count, number
 
 STYLES, SCRIPTS = ("uplot/uPlot.min.css", "style.css"), ("uplot/uPlot.min.js", "app.js")
 LEVELS = 5
@@ -39,7 +40,7 @@ def render(runs: list[Run], sections: list[Section], refresh: float | None = Non
         title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs compared",
         names=", ".join(run.name for run in runs),
         runs=list(zip(runs, looks(runs), [verdict(run, found) for run in runs], strict=True)),
-        findings=_alike(found),
+        findings=list(grouped(found, attrgetter("mood", "headline")).values()),
         overview=sections[0],
         sections=[each for each in sections[1:] if each.panels or each.tables or each.excerpts],
         missing=[line for each in sections for line in each.missing],
@@ -52,14 +53,6 @@ def render(runs: list[Run], sections: list[Section], refresh: float | None = Non
         now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
     )
-
-
-def _alike(found: list[Finding]) -> list[list[Finding]]:
-    """Findings of one headline together, in the order of the first."""
-    groups: dict[tuple[str, str], list[Finding]] = {}
-    for finding in found:
-        groups.setdefault((finding.mood, finding.headline), []).append(finding)
-    return list(groups.values())
 
 
 def policy(style: str, script: str) -> str:

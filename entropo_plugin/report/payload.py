@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from entropo_plugin.report.clock import clock
 from entropo_plugin.report.figure import Band, Curve, Panel, Section
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.series import Series, thin
-from entropo_plugin.report.tags import clean
+from entropo_plugin.report.run import Run
+from entropo_plugin.report.series import Series, blocked, thin
+from entropo_plugin.report.words import clean
 
 COLOURS = 8
 # Points of all curves of a page together, some 12 bytes each, and of one curve at most and at least.
@@ -27,9 +26,8 @@ def payload(runs: list[Run], sections: list[Section]) -> str:
     curves = sum(len(panel.curves) + 2 * len(panel.bands) for panel in panels.values())
     most = max(LEAST, min(MOST, POINTS // max(1, curves)))
     charts = {ident: _chart(panel, most) for ident, panel in panels.items()}
-    return json.dumps({"runs": looks(runs), "charts": charts}, separators=(",", ":"), allow_nan=False).replace(
-        "<", "\\u003c"
-    )
+    numbers = clean({"runs": looks(runs), "charts": charts})
+    return json.dumps(numbers, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def looks(runs: list[Run]) -> list[dict[str, Any]]:
@@ -42,18 +40,12 @@ def looks(runs: list[Run]) -> list[dict[str, Any]]:
     named = [SEED.sub("", runs[keys.index(key)].name).strip("/-_ .") or "seeds" for key in groups]
     found = []
     for place, (run, key) in enumerate(zip(runs, keys, strict=True)):
-        group = groups.index(key)
+        group, same = groups.index(key), keys.count(key)
         colour = group if several else place
         dash = keys[:place].count(key) + colour // COLOURS * max(map(keys.count, groups))
-        look = {
-            "name": clean(run.name),
-            "colour": colour % COLOURS,
-            "dash": dash,
-            "group": group,
-            "last": run.last_step,
-        }
-        same = keys.count(key)
-        found.append(look | {"groupName": clean(named[group] if same > 1 else run.name), "seeds": same} | _clocks(run))
+        look = {"name": run.name, "colour": colour % COLOURS, "dash": dash, "last": run.last_step}
+        look |= {"group": group, "groupName": named[group] if same > 1 else run.name, "seeds": same}
+        found.append(look | _clocks(run))
     return found
 
 
@@ -64,32 +56,23 @@ def configuration(run: Run) -> tuple[str, Any]:
 
 
 def _clocks(run: Run) -> dict[str, Any]:
-    clocks = {unit: clock(run, unit) for unit in ("tokens", "hours")}
+    clocks = {unit: run.clock(unit) for unit in ("tokens", "hours")}
     return {unit: _points(thin(data, CLOCK_POINTS)) for unit, data in clocks.items() if data is not None}
 
 
 def _chart(panel: Panel, most: int) -> dict[str, Any]:
-    return {
-        "title": clean(panel.title),
-        "x": clean(panel.x_label),
-        "y": clean(panel.y_label),
-        "log": panel.log_x,
-        "zero": panel.zero,
-        "limits": panel.limits and list(panel.limits),
-        "curves": [_curve(each, most) for each in panel.curves],
-        "bands": [_band(each, most) for each in panel.bands],
-    }
+    curves = [_curve(each, most) for each in panel.curves]
+    return vars(panel) | {"curves": curves, "bands": [_band(each, most) for each in panel.bands]}
 
 
 def _curve(curve: Curve, most: int) -> dict[str, Any]:
     """Points that keep every extreme; where some are left out, the means between them as well, for smoothing."""
     data = Series(np.asarray(curve.x), np.asarray(curve.y))
-    points: dict[str, Any] = {"run": curve.run, "label": clean(curve.label), "style": curve.style}
-    points["points"] = _points(data if curve.style == "dots" and len(data) <= most else thin(data, most))
+    points: dict[str, Any] = {"run": curve.run, "label": curve.label, "style": curve.style}
+    points["points"] = _points(thin(data, most))
     if len(data) > most:
-        edges = np.linspace(0, len(data), most // 2 + 1).astype(int)[:-1]
-        size = np.diff(np.append(edges, len(data)))
-        points["means"] = [_short(np.add.reduceat(side, edges) / size) for side in (data.steps, data.values)]
+        size = -(-2 * len(data) // most)
+        points["means"] = [_short(blocked(side, size)) for side in (data.steps.astype(float), data.values)]
     return points
 
 

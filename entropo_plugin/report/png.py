@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from entropo_plugin.report.figure import Curve, Panel, Section
 from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.output import replaceable
 from entropo_plugin.report.series import Series, smooth
-from entropo_plugin.report.tags import one_line
+from entropo_plugin.report.words import one_line
 
 PALETTE = ("#1f62b8", "#d4570a", "#0e8f76", "#c269bc", "#6b1f2a", "#169ddc", "#1c2331", "#705b06")
 DASHES = ("-", "--", "-.", (0, (4, 2)))
@@ -29,35 +27,27 @@ def write_pngs(sections: list[Section], folder: Path) -> list[Path]:
     return [write_png(section, folder / f"{section.key}.png") for section in sections if section.panels]
 
 
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ReportError("--png needs matplotlib: pip install 'entropo-plugin[report]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
 def write_png(section: Section, path: Path) -> Path:
     """A section's panels, three in a row.
 
     Raises:
         ReportError: matplotlib is missing.
     """
-    pyplot = _pyplot()
+    try:
+        from matplotlib import figure
+    except ImportError as error:
+        raise ReportError("--png needs matplotlib: pip install 'entropo-plugin[report]'") from error
     across = min(3, len(section.panels))
     down = -(-len(section.panels) // across)
     size = (max(6.0, 4.6 * across), 0.5 + 3.4 * down)
-    picture, axes = pyplot.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+    picture = figure.Figure(figsize=size, layout="constrained")
+    axes = picture.subplots(down, across, squeeze=False)
     for place, panel in enumerate(section.panels):
         _panel(axes.flat[place], panel)
     for empty in axes.flat[len(section.panels) :]:
         empty.remove()
     picture.suptitle(_plain(section.title), fontsize=12, fontweight="bold")
     picture.savefig(replaceable(path), dpi=120)
-    pyplot.close(picture)
     return path
 
 
@@ -67,7 +57,7 @@ def _panel(axes: Any, panel: Panel) -> None:
     for curve in panel.curves:
         _curve(axes, curve)
     axes.set(xlabel=_plain(panel.x_label), ylabel=_plain(panel.y_label))
-    if panel.zero and min((min(curve.y) for curve in panel.curves), default=0) >= 0:
+    if panel.zero and min((curve.y.min() for curve in panel.curves), default=0) >= 0:
         axes.set_ylim(bottom=0)
     axes.set_title(_plain(panel.title), loc="left", fontsize=10)
     if panel.log_x:
@@ -81,7 +71,7 @@ def _panel(axes: Any, panel: Panel) -> None:
 def _curve(axes: Any, curve: Curve) -> None:
     again, colour = divmod(curve.run, len(PALETTE))
     look = {"color": PALETTE[colour], "ls": DASHES[again % len(DASHES)], "lw": 1.8}
-    mean = smooth(Series(np.asarray(curve.x), np.asarray(curve.y))) if curve.style == "noisy" else None
+    mean = smooth(Series(curve.x, curve.y)) if curve.style == "noisy" else None
     if mean is not None:
         axes.plot(curve.x, curve.y, **look | {"lw": 0.7, "alpha": 0.35})
     y = curve.y if mean is None else mean.values

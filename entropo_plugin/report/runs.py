@@ -2,67 +2,39 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
-from entropo_plugin.report.attempts import NAMELESS, Steps, grouped, join, last_steps, ordered, run_name
-from entropo_plugin.report.configuration import Setup, read_setup
-from entropo_plugin.report.csv_export import read_csvs
-from entropo_plugin.report.description import Description, read_descriptions
+from entropo_plugin.report.attempts import NAMELESS, join, last_steps, ordered, run_name, same_run
+from entropo_plugin.report.configuration import read_setup
+from entropo_plugin.report.description import read_descriptions
 from entropo_plugin.report.files import ReportError
-from entropo_plugin.report.jsonl import NoLog, read_jsonl
-from entropo_plugin.report.log import Log
-from entropo_plugin.report.search import STATE, folders, home, is_events, natural
-from entropo_plugin.report.series import Series
+from entropo_plugin.report.json_logs import NoLog, read_jsonl, read_trainer_state
+from entropo_plugin.report.log import Log, Recorder
+from entropo_plugin.report.run import Run
+from entropo_plugin.report.search import STATE, folders, grouped, home, is_events, natural
 from entropo_plugin.report.tensorboard import read_events
-from entropo_plugin.report.tokens import CostlyToken, read_tokens
-from entropo_plugin.report.trainer_state import read_trainer_state
-from entropo_plugin.report.wandb_file import read_wandb
+from entropo_plugin.report.tokens import read_tokens
+from entropo_plugin.report.wandb_files import read_csvs, read_wandb
 from entropo_plugin.side_file import RUN, TOKENS, beside, stem
 
+__all__ = ["Run", "read_runs"]
+
 MOST_NAMED = 3
-
-
-@dataclass
-class Run:
-    """One run.
-
-    Attributes:
-        name: what the report calls it.
-        metrics: its series of finite values by verl's names.
-        broken: the steps at which a metric is not finite, by its name.
-        tokens: the tokens that cost it most entropy, costliest first.
-        notes: what a reader should know about its log.
-        about: what the run says about itself.
-        folder: the folder above what it is called after, which tells runs of one name apart.
-        setup: how it was started.
-    """
-
-    name: str
-    metrics: dict[str, Series]
-    broken: dict[str, Steps] = field(default_factory=dict)
-    tokens: list[CostlyToken] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    about: Description = field(default_factory=Description)
-    folder: str = ""
-    setup: Setup = field(default_factory=Setup)
-
-    def first_of(self, *names: str) -> tuple[str, Series] | None:
-        """The first of these metrics that the run has."""
-        return next(((name, self.metrics[name]) for name in names if len(self.metrics.get(name, ()))), None)
-
-    @property
-    def first_step(self) -> int:
-        finite = (int(data.steps[0]) for data in self.metrics.values() if len(data))
-        return min([*finite, *(int(steps[0]) for steps in self.broken.values())], default=0)
-
-    @property
-    def last_step(self) -> int:
-        finite = (data.last_step for data in self.metrics.values() if len(data))
-        return max([*finite, *(int(steps[-1]) for steps in self.broken.values())], default=0)
+GIVE = "a log of verl's file logger (.jsonl), a TensorBoard folder, the output folder of a TRL run, or W&B's export"
+NOTHING = (
+    "{path} holds no run: neither a *.jsonl of verl's file logger nor TensorBoard's event files lie in it "
+    'or below. Log with trainer.logger=\'["console","file"]\' or \'["tensorboard"]\'.'
+)
+NO_METRIC = "none of the metrics that the report draws: actor/entropy, critic/score/mean, ..."
+UNJOINED = (
+    "Begins at step {step}. If it goes on with another run of this folder, name the files NAME-try-1.jsonl, "
+    "NAME-try-2.jsonl, and they are joined."
+)
 
 
 def read_runs(paths: list[str]) -> list[Run]:
@@ -73,71 +45,46 @@ def read_runs(paths: list[str]) -> list[Run]:
     """
     if paths == sorted(paths):  # as a shell gives them: seed10 before seed2
         paths = sorted(paths, key=natural)
-    return distinct([run for path in paths for run in read_path(Path(path))])
-
-
-GIVE = "a log of verl's file logger (.jsonl), a TensorBoard folder, the output folder of a TRL run, or W&B's export"
+    runs = distinct([run for path in paths for run in read_path(Path(path))])
+    for place, run in enumerate(runs):
+        run.place = place
+    return runs
 
 
 def read_path(path: Path) -> list[Run]:
     """The run at a path, or the runs in the folder and all folders below it."""
     if not path.exists():
         raise ReportError(f"{path} does not exist. Give {GIVE}.")
-    if not path.is_dir():
-        errors: list[ReportError] = []
-        found = [_run(path, [logs]) for logs in _all([path], errors)]
-        if not found:
-            raise errors[0] if errors else ReportError(NOTHING.format(path=path))
-        return found
     runs: list[Run] = []
-    errors = []
-    for folder, files in folders(path):
-        new, unread = read_folder(folder, files)
-        if new:
-            new[0].notes[:0] = left_out(unread)
+    errors: list[ReportError] = []
+    for place, files in folders(path):
+        found, unread = read_folder(place, files)
+        if found:
+            found[0].notes[:0] = left_out(unread)
         else:
             errors += unread
-        runs += new
+        runs += found
     if not runs:
         raise ReportError(*[line for error in errors for line in error.args] or [NOTHING.format(path=path)])
     runs[0].notes[:0] = left_out([error for error in errors if not isinstance(error, NoLog)])
     return runs
 
 
-NOTHING = (
-    "{path} holds no run: neither a *.jsonl of verl's file logger nor TensorBoard's event files lie in it "
-    'or below. Log with trainer.logger=\'["console","file"]\' or \'["tensorboard"]\'.'
-)
-
-
-def read_folder(folder: Path, files: list[Path]) -> tuple[list[Run], list[ReportError]]:
-    """The runs whose logs lie in a folder, and what is wrong with the files that hold none.
+def read_folder(place: Path, files: list[Path]) -> tuple[list[Run], list[ReportError]]:
+    """The runs whose logs lie in a folder, or are one file, and what is wrong with the files that hold none.
 
     Where a file log lies beside TensorBoard's events, the file log counts.
     """
     errors: list[ReportError] = []
     files = sorted(files, key=lambda path: natural(path.name))
-    logs = _all([path for path in files if not is_events(path)], errors)
     events = [path for path in files if is_events(path)]
-    ignored = bool(logs and events)
-    runs = []
-    for group in grouped(logs or _all(events, errors)):
-        try:
-            runs.append(_run(folder, group))
-        except ReportError as error:
-            errors.append(error)
-    if len(runs) > 1:
-        for run in runs:
-            run.notes += [UNJOINED.format(step=run.first_step)] if run.first_step > 1 else []
-    if ignored and runs:
+    logs = _all([path for path in files if not is_events(path)], errors)
+    runs = [_run(place, group) for group in grouped(logs or _all(events, errors), same_run).values()]
+    for run in runs if len(runs) > 1 else ():
+        run.notes += [UNJOINED.format(step=run.first_step)] if run.first_step > 1 else []
+    if logs and events:
         runs[0].notes.append("The folder holds a file log and TensorBoard events; the events were left out.")
     return runs, errors
-
-
-UNJOINED = (
-    "Begins at step {step}. If it goes on with another run of this folder, name the files NAME-try-1.jsonl, "
-    "NAME-try-2.jsonl, and they are joined."
-)
 
 
 def left_out(errors: list[ReportError]) -> list[str]:
@@ -152,24 +99,30 @@ def _all(paths: list[Path], errors: list[ReportError]) -> list[list[Log]]:
     """Every file that is a log, as its attempts."""
     files = read_csvs([path for path in paths if path.suffix == ".csv"], errors)
     for path in paths:
-        if path.suffix == ".csv":
-            continue
         try:
-            files.append(_read(path))
+            files += [_read(path)] if path.suffix != ".csv" else []
         except ReportError as error:
             errors.append(error)
     return files
 
 
 def _read(path: Path) -> list[Log]:
+    recorder = Recorder(path)
     try:
-        if path.name == STATE:
-            return read_trainer_state(path)
-        if path.suffix == ".wandb":
-            return read_wandb(path)
-        return read_events(path) if is_events(path) else read_jsonl(path)
+        _reader(path)(path, recorder)
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror}.") from error
+    if not any(log.columns for log in recorder.logs):
+        raise ReportError(f"{path} logs {NO_METRIC}")
+    return recorder.logs
+
+
+def _reader(path: Path) -> Callable[[Path, Recorder], None]:
+    if path.name == STATE:
+        return read_trainer_state
+    if path.suffix == ".wandb":
+        return read_wandb
+    return read_events if is_events(path) else read_jsonl
 
 
 def _run(place: Path, files: list[list[Log]]) -> Run:
@@ -179,51 +132,35 @@ def _run(place: Path, files: list[list[Log]]) -> Run:
     if len(logs) > 1:
         notes.insert(0, f"Joined {len(logs)} attempts by step: " + ", ".join(log.name for log in logs) + ".")
     metrics, broken, replaced = join(logs)
-    if not metrics and not broken:
-        where = logs[0].path if len(files) == 1 else place
-        raise ReportError(
-            f"{where} logs none of the metrics that the report draws: actor/entropy, critic/score/mean, ..."
-        )
     until = dict(zip((log.path for log in logs), last_steps(logs), strict=True))
-    tokens, unread = read_tokens([(side, until.get(log, math.inf)) for side, log in _side_files(list(until), TOKENS)])
+    tokens, unread = read_tokens([(side, until[log]) for side, log in _side_files(list(until), TOKENS)])
     about, unsaid = read_descriptions([side for side, _ in _side_files(list(until), RUN)])
-    notes += replaced + _counted(broken, logs) + unread + unsaid
+    lost = [f"{name} is not finite at {len(steps)} steps, which are left out." for name, steps in broken.items()]
+    notes += replaced + lost + _odd(logs) + unread + unsaid
     name, above = _names(place, files)
-    last = logs[-1].path
-    own = beside(last, RUN)
-    setup = read_setup(last, own if own.is_file() else home(last) / RUN, logs[0].started)
-    return Run(name, metrics, broken, tokens, notes, about, above, setup)
+    return Run(name, metrics, broken, tokens, notes, about, above, read_setup(logs, about.record))
 
 
 def _side_files(logs: list[Path], name: str) -> list[tuple[Path, Path]]:
     """Each attempt's own, with its log; where no attempt has one, the one that the folder's logs share."""
     own = [(side, log) for log in logs if os.path.lexists(side := beside(log, name))]
-    shared = home(logs[0]) / name
-    return own or [(shared, shared)]
+    return own or [(home(logs[0]) / name, logs[-1])]
 
 
-def _counted(broken: dict[str, Steps], logs: list[Log]) -> list[str]:
-    """How many values of each metric cannot be drawn."""
-    unread: Counter[str] = Counter()
-    for log in logs:
-        unread.update(log.unread)
-    lost = [f"{name} is not finite at {len(steps)} steps, which are left out." for name, steps in broken.items()]
-    return lost + [
-        f"{name} is no number at {count} steps, which are left out." for name, count in sorted(unread.items())
-    ]
+def _odd(logs: list[Log]) -> list[str]:
+    """How many values of each metric are no numbers, or too large ones."""
+    counts: Counter[tuple[str, str]] = sum((log.odd for log in logs), Counter())
+    return [f"{name} {words.format(count=count)}" for (name, words), count in sorted(counts.items())]
 
 
 def _names(place: Path, files: list[list[Log]]) -> tuple[str, str]:
     """What a run is called, and the folder above what it is called after."""
     first = files[0][0].path.resolve()
     own, folder = run_name(first), home(first)
-    if place.is_dir() and own is not None:
-        name = own or folder.name
-    else:
+    if own is None or not place.is_dir():
         own = "" if is_events(first) or stem(first) in NAMELESS else stem(first)
-        name = own or folder.name
     above = folder.name if own else folder.parent.name
-    return _printable(name), _printable(above)
+    return _printable(own or folder.name), _printable(above)
 
 
 def _printable(name: str) -> str:
@@ -232,18 +169,13 @@ def _printable(name: str) -> str:
 
 def distinct(runs: list[Run]) -> list[Run]:
     """Tell runs that share a name apart: by their folders where these differ, else by a number."""
-    shared: dict[str, list[Run]] = {}
-    for run in runs:
-        shared.setdefault(run.name, []).append(run)
-    for name, same in shared.items():
+    for same in grouped(runs, attrgetter("name")).values():
         if len(same) > 1 and len({run.folder for run in same}) == len(same):
             for run in same:
-                run.name = f"{run.folder}/{name}"
+                run.name = f"{run.folder}/{run.name}"
     taken: set[str] = set()
     for run in runs:
-        name, number = run.name, 1
-        while run.name in taken:
-            number += 1
-            run.name = f"{name} ({number})"
+        names = itertools.chain([run.name], (f"{run.name} ({number})" for number in itertools.count(2)))
+        run.name = next(name for name in names if name not in taken)
         taken.add(run.name)
     return runs

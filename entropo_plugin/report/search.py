@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 from entropo_plugin.side_file import RUN, TOKENS
 
@@ -14,6 +15,7 @@ EVENTS = "tfevents"
 STATE = "trainer_state.json"
 # verl's file logger, packed or not, and W&B's exports
 LOGS = (".jsonl", ".jsonl.gz", ".csv", ".wandb")
+Item = TypeVar("Item")
 CHECKPOINT = re.compile(r"checkpoint-([0-9]{1,18})")
 
 
@@ -33,11 +35,13 @@ def is_side_file(path: Path) -> bool:
 
 
 def folders(path: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Each folder below a path, itself included, with what may be logs in it; hidden folders are passed over.
+    """Each folder below a path, itself included, with what may be logs in it; hidden ones are passed over. Or a file.
 
     Links are followed, each folder once. The checkpoints of one TRL run are one run: the newest has its whole log.
     """
     seen = set()
+    if not path.is_dir():
+        yield path, [path]
     for folder, below, names in os.walk(path, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
@@ -75,23 +79,20 @@ def home(log: Path) -> Path:
 
 def inputs(path: Path) -> Iterator[Path]:
     """Every file that the report of a path may read."""
-    if not path.is_dir():
-        yield path
-        yield from _side_files(path.parent)
-        return
     for folder, logs in folders(path):
         yield from logs
-        yield from _side_files(folder)
-
-
-def _side_files(folder: Path) -> Iterator[Path]:
-    yield from (file for file in folder.glob("*.json*") if is_side_file(file))
+        yield from filter(is_side_file, (folder if folder.is_dir() else folder.parent).glob("*.json*"))
 
 
 def natural(name: str) -> list[tuple[int, str]]:
     """A key that sorts numbers within names by their size."""
-    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in _pieces(name)]
+    pieces = re.split(r"([0-9]{1,18})", name)
+    return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(pieces)]
 
 
-def _pieces(name: str) -> list[str]:
-    return re.split(r"([0-9]{1,18})", name)
+def grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> dict[Any, list[Item]]:
+    """Items of one key together, in the order of the first."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups

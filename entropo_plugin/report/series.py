@@ -13,6 +13,9 @@ END_SHARE = 0.1
 SMOOTH_SHARE = 0.04
 
 
+Steps = NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Series:
     """A metric's finite values.
@@ -22,7 +25,7 @@ class Series:
         values: ``(points,)``.
     """
 
-    steps: NDArray[np.int64]
+    steps: Steps
     values: NDArray[np.float64]
 
     def __len__(self) -> int:
@@ -31,6 +34,10 @@ class Series:
     @property
     def last_step(self) -> int:
         return int(self.steps[-1])
+
+    def where(self, keep: NDArray[np.bool_]) -> Series:
+        """The points at which ``keep``, ``(points,)``, is true."""
+        return Series(self.steps[keep], self.values[keep])
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,6 @@ class Summary:
         start, end: means over the first and the last tenth of the points.
         low, high: extremes.
         area: integral over steps by trapezoids, unit of the metric times steps.
-        points: how many were logged.
     """
 
     start: float
@@ -49,7 +55,6 @@ class Summary:
     low: float
     high: float
     area: float
-    points: int
 
 
 def series(steps: ArrayLike, values: ArrayLike) -> Series:
@@ -57,7 +62,7 @@ def series(steps: ArrayLike, values: ArrayLike) -> Series:
     return split(steps, values)[0]
 
 
-def split(steps: ArrayLike, values: ArrayLike) -> tuple[Series, NDArray[np.int64]]:
+def split(steps: ArrayLike, values: ArrayLike) -> tuple[Series, Steps]:
     """The finite values as a series, and the steps at which the value is not finite; a step's last value stands."""
     logged, numbers = np.asarray(steps, dtype=np.int64)[::-1], np.asarray(values, dtype=np.float64)[::-1]
     unique, last = np.unique(logged, return_index=True)
@@ -68,16 +73,9 @@ def split(steps: ArrayLike, values: ArrayLike) -> tuple[Series, NDArray[np.int64
 
 def summarise(data: Series) -> Summary:
     """Sum up a series with at least one point."""
-    window = max(1, round(END_SHARE * len(data)))
-    values = data.values
-    return Summary(
-        start=float(values[:window].mean()),
-        end=float(values[-window:].mean()),
-        low=float(values.min()),
-        high=float(values.max()),
-        area=area(data),
-        points=len(values),
-    )
+    window, values = max(1, round(END_SHARE * len(data))), data.values
+    figures = (values[:window].mean(), values[-window:].mean(), values.min(), values.max(), area(data))
+    return Summary(*map(float, figures))
 
 
 def area(data: Series) -> float:
@@ -95,27 +93,27 @@ def thin(data: Series, most: int) -> Series:
     if n <= most:
         return data
     edges = np.linspace(0, n, max(1, (most - 2) // 2) + 1).astype(int)
-    kept = {0, n - 1}
-    for low, high in itertools.pairwise(edges):
-        part = data.values[low:high]
-        kept |= {int(low + part.argmin()), int(low + part.argmax())}
+    parts = [(low, data.values[low:high]) for low, high in itertools.pairwise(edges)]
+    kept = {0, n - 1} | {int(low + place) for low, part in parts for place in (part.argmin(), part.argmax())}
     index = np.array(sorted(kept))
     return Series(data.steps[index], data.values[index])
 
 
+def blocked(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Means over consecutive blocks of ``size``; the last block may be shorter."""
+    starts = np.arange(0, len(values), size)
+    return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values))) if len(values) else values
+
+
 def smooth(data: Series) -> Series | None:
     """Centred running mean over 4 % of the points; None for a series too short to need one."""
-    n = len(data)
-    half = int(SMOOTH_SHARE * n / 2)
-    if not half:
-        return None
-    total = np.concatenate([[0.0], np.cumsum(data.values)])
-    place = np.arange(n)
-    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, n)
-    return Series(data.steps, (total[high] - total[low]) / (high - low))
+    half = int(SMOOTH_SHARE * len(data) / 2)
+    window = np.ones(2 * half + 1)
+    sums, counts = (np.convolve(each, window, "same") for each in (data.values, np.ones(len(data))))
+    return Series(data.steps, sums / counts) if half else None
 
 
-def together(*parts: Series) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
+def together(*parts: Series) -> tuple[Steps, list[NDArray[np.float64]]]:
     """The steps that all series share, and each one's values there."""
     shared = parts[0].steps
     for part in parts[1:]:

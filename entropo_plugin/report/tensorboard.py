@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from entropo_plugin.report.files import ReportError, opened
-from entropo_plugin.report.log import LARGEST_STEP, Log, Recorder
+from entropo_plugin.report.log import LARGEST_STEP, Recorder, time_of
 
 # A record is its length (8 bytes), the length's checksum (4), the event, and the event's checksum (4).
 HEADER, FOOTER = 12, 4
@@ -16,59 +16,40 @@ HEADER, FOOTER = 12, 4
 LARGEST_EVENT = 2**26
 
 
-def read_events(path: Path) -> list[Log]:
+def read_events(path: Path, recorder: Recorder) -> None:
     """All scalars of one event file, as far as it is whole.
 
     Raises:
-        ReportError: it holds no scalar, or tensorboard is missing.
+        ReportError: tensorboard is missing.
     """
-    event_type = _event_type()
-    recorder, events, whole = Recorder(path), 0, True
-    for record in records(path):
-        event = None if record is None else _parsed(event_type, record)
-        if event is None:
-            whole = False
-            break
-        events += 1
-        for value in event.summary.value if abs(event.step) < LARGEST_STEP else ():
-            log = recorder.at(event.step, (value.tag,), event.wall_time or None)
-            log.add(event.step, value.tag, _scalar(value))
-    if not any(log.columns for log in recorder.logs):
-        raise ReportError(f"{path} holds {events} events, but none of the metrics that verl or entropo_plugin log.")
-    if not whole:
-        recorder.notes.append(f"{path.name} ends within an event: the run is being written, or was interrupted.")
-    return recorder.logs
-
-
-def records(path: Path) -> Iterator[bytes | None]:
-    """Each event's bytes; at last None where the file breaks off."""
-    with opened(path) as file:
-        while header := file.read(HEADER):
-            length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER else -1
-            body = file.read(length + FOOTER) if 0 <= length < LARGEST_EVENT else b""
-            if len(body) != length + FOOTER or length < 0:
-                yield None
-                return
-            yield body[:-FOOTER]
-
-
-def _event_type() -> Any:
     try:
+        from google.protobuf.message import DecodeError
         from tensorboard.compat.proto.event_pb2 import Event
     except ImportError as error:
         raise ReportError(
             f"Reading TensorBoard event files needs the package tensorboard ({error}): pip install tensorboard"
         ) from error
-    return Event
-
-
-def _parsed(event_type: Any, record: bytes) -> Any:
-    from google.protobuf.message import DecodeError
-
     try:
-        return event_type.FromString(record)
-    except DecodeError:
-        return None
+        for event in map(Event.FromString, _records(path)):
+            for value in event.summary.value if abs(event.step) < LARGEST_STEP else ():
+                recorder.take(event.step, {value.tag: _scalar(value)}, time_of({"wall_time": event.wall_time}))
+    except (ValueError, DecodeError):
+        recorder.notes.append(f"{path.name} ends within an event: the run is being written, or was interrupted.")
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    """Each event's bytes.
+
+    Raises:
+        ValueError: the file breaks off.
+    """
+    with opened(path) as file:
+        while header := file.read(HEADER):
+            length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER else LARGEST_EVENT
+            body = file.read(length + FOOTER) if length < LARGEST_EVENT else b""
+            if len(body) != length + FOOTER:
+                raise ValueError(f"{path} ends within an event")
+            yield body[:-FOOTER]
 
 
 def _scalar(value: Any) -> Any:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import heapq
 import json
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from entropo_plugin.report.files import ReportError, lines, opened
+from entropo_plugin.report.files import ReportError
+from entropo_plugin.report.json_logs import Count, records
 from entropo_plugin.report.log import LARGEST_VALUE, step_of
 
 MOST = 40
+COST = attrgetter("cost")
 
 
 @dataclass(frozen=True)
@@ -49,76 +51,35 @@ def read_tokens(attempts: list[tuple[Path, float]], most: int = MOST) -> tuple[l
     notes: list[str] = []
     resumed = math.inf
     for path, until in reversed(attempts):
-        side = _Side(path)
-        tokens += side.costliest(most, lambda step, until=until, resumed=resumed: step <= until and step < resumed)  # type: ignore[misc]
-        notes = side.notes + notes
-        resumed = min(resumed, side.first)
-    return heapq.nlargest(most, tokens, key=_cost), notes
-
-
-class _Side:
-    """One side file, read once, line by line."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.first = math.inf
-        self.good = self.bad = 0
-        self.notes: list[str] = []
-
-    def costliest(self, most: int, wanted: Callable[[int], bool]) -> list[CostlyToken]:
-        """The costliest tokens of the steps that are wanted."""
+        count, first = Count(), resumed
         try:
-            with opened(self.path) as file:
-                tokens = heapq.nlargest(most, (token for token in self._all(file) if wanted(token.step)), key=_cost)
+            for token in records(path, _parsed, count):
+                first = min(first, token.step)
+                if token.step <= until and token.step < resumed:
+                    tokens.append(token)
+                if len(tokens) > 50 * most:  # a file has many more than are wanted
+                    tokens = heapq.nlargest(most, tokens, key=COST)
         except FileNotFoundError:
-            return []
+            continue
         except (ReportError, OSError) as error:
-            self.notes.append(f"Not read: {error}")
-            return []
-        if self.bad:
-            total = self.good + self.bad
-            self.notes.append(f"{self.path.name}: {self.bad} of {total} lines could not be read and were passed over.")
-        return tokens
-
-    def _all(self, file: BinaryIO) -> Iterator[CostlyToken]:
-        for line in lines(file):
-            token = _parsed(line)
-            if token is not None:
-                self.good += 1
-                self.first = min(self.first, token.step)
-                yield token
-            else:
-                self.bad += bool(line.strip())
-
-
-def _cost(token: CostlyToken) -> float:
-    return token.cost
+            notes.insert(0, f"Not read: {error}")
+        notes[:0] = count.note(path, "could not be read")
+        resumed = first
+    return heapq.nlargest(most, tokens, key=COST), notes
 
 
 def _parsed(line: bytes) -> CostlyToken | None:
     try:
         record = json.loads(line)
         cost = float(record["cost"] if "cost" in record else -record["change"])
-        return _record(record, cost) if abs(cost) < LARGEST_VALUE else None
+        return _token(record, cost) if abs(cost) < LARGEST_VALUE else None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
-def _record(record: dict[str, Any], cost: float) -> CostlyToken:
-    return CostlyToken(
-        step=_whole(record.get("step", 0)),
-        uid=str(record.get("uid", "")),
-        position=_whole(record.get("position", 0)),
-        token=str(record["token"]),
-        before=str(record.get("context_before", "")),
-        after=str(record.get("context_after", "")),
-        cost=cost,
-        row=_whole(record.get("row", 0)),
-    )
-
-
-def _whole(value: Any) -> int:
-    whole = step_of(value)
-    if whole is None:
-        raise ValueError(f"{value!r} is no whole number")
-    return whole
+def _token(record: dict[str, Any], cost: float) -> CostlyToken | None:
+    step, position, row = (step_of(record.get(name, 0)) for name in ("step", "position", "row"))
+    if step is None or position is None or row is None:
+        return None
+    uid, before, after = (str(record.get(name, "")) for name in ("uid", "context_before", "context_after"))
+    return CostlyToken(step, uid, position, str(record["token"]), before, after, cost, row)

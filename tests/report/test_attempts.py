@@ -190,13 +190,23 @@ def test_tensorboards_times_put_attempts_in_order(tmp_path):
     assert values(one(tmp_path)) == {1: 1, 2: 3, 3: 3, 4: 3, 5: 3}
 
 
+@pytest.mark.parametrize("time", [float("nan"), float("inf"), 1e300, -1.0, 0.0])
+def test_a_time_of_tensorboards_that_cannot_be_is_passed_over(tmp_path, time):
+    event = pytest.importorskip("tensorboard.compat.proto.event_pb2").Event(step=1, wall_time=time)
+    event.summary.value.add(tag=ENTROPY, simple_value=1.0)
+    body = event.SerializeToString()
+    (tmp_path / "events.out.tfevents.a").write_bytes(struct.pack("<Q", len(body)) + bytes(4) + body + bytes(4))
+    assert one(tmp_path).setup.started == ""
+
+
 def test_numbers_as_text_are_read_and_what_is_no_number_is_counted(log):
     kinds = {1: "0.45", 2: "NaN", 3: True, 4: None, 5: "high", 6: [1], 7: 0.5, 8: "9" * 500, 9: 1e300}
     run = one(log("a.jsonl", {step: {ENTROPY: value, "actor/entropy": 1.0} for step, value in kinds.items()}))
-    assert values(run) == {1: 0.45, 7: 0.5}
-    assert run.broken[ENTROPY].tolist() == [2, 4, 9]
+    assert values(run) == {1: 0.45, 7: 0.5, 9: 1e30}
+    assert run.broken[ENTROPY].tolist() == [2, 4]
     assert run.notes == [
-        f"{ENTROPY} is not finite at 3 steps, which are left out.",
+        f"{ENTROPY} is not finite at 2 steps, which are left out.",
+        f"{ENTROPY} is beyond 1e+30 at 1 steps, which are drawn at that.",
         f"{ENTROPY} is no number at 4 steps, which are left out.",
     ]
 

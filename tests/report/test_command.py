@@ -122,12 +122,15 @@ def rounds(monkeypatch):
     def start(args, count):
         drawn, slept = [], []
 
-        def sleep(seconds):
+        def wait(got, seconds):
             slept.append(seconds)
-            if len(slept) == count:
+            if len(slept) > count:
                 signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGTERM)  # a second one changes nothing
+            return real(got, 0)
 
-        monkeypatch.setattr(watch.time, "sleep", sleep)
+        real = watch._wait
+        monkeypatch.setattr(watch, "_wait", wait)
         monkeypatch.setattr(
             command, "once", lambda options, refresh=None: drawn.append(refresh) or once(options, refresh)
         )

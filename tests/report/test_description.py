@@ -13,7 +13,6 @@ from entropo_plugin.report.page import build, render
 from entropo_plugin.report.runs import read_runs
 from entropo_plugin.report.sections.coefficients import coefficient_section
 from entropo_plugin.report.sections.comparison import measures
-from entropo_plugin.report.sections.metrics import coefficients
 from entropo_plugin.side_file import RUN, TOKENS, beside
 
 ENTROPY = "entropo/entropy/token_mean"
@@ -62,7 +61,7 @@ def test_what_a_run_says_is_read(mine):
     run = one(described(mine(), mine__weight=MINE))
     assert run.about.line == LINE
     what = Coefficient("MINE's weight", 0.1, 0.4, "entropo.mine.weight.high", "MINE")
-    assert coefficients(run) == {"mine/weight": what}
+    assert run.coefficients == {"mine/weight": what}
     assert run.notes == []
 
 
@@ -76,7 +75,7 @@ def test_a_strangers_coefficient_gets_a_panel_with_its_label_bounds_and_key(mine
         ("mine: lower bound", "dashed"),
         ("mine: at its bound", "dots"),
     ]
-    assert (panel.curves[1].x, panel.curves[1].y) == ([1.0, 10.0], [0.4, 0.4])
+    assert (list(panel.curves[1].x), list(panel.curves[1].y)) == ([1, 10], [0.4, 0.4])
 
 
 def test_a_strangers_coefficient_gets_a_bound_finding_with_its_key(mine):
@@ -100,15 +99,15 @@ def test_without_a_description_the_metrics_name_is_the_label(mine):
 
 def test_a_description_alone_makes_a_metric_a_coefficient(log):
     path = log("a.jsonl", {t: {ENTROPY: 1.0, "entropo/beta": 0.5, "entropo/shift": 0.1} for t in (1, 2)})
-    assert coefficients(one(path)) == {}
+    assert one(path).coefficients == {}
     run = one(described(path, beta={"label": "weight of the penalty"}))
-    assert coefficients(run) == {"beta": Coefficient("weight of the penalty")}
+    assert run.coefficients == {"beta": Coefficient("weight of the penalty")}
     assert "weight of the penalty (beta)" in measures(run)
 
 
 def test_the_target_is_no_coefficient(log):
     run = one(log("a.jsonl", {1: {ENTROPY: 1.0, "entropo/target": 1.0, "entropo/target_next": 0.9}}))
-    assert coefficients(run) == {}
+    assert run.coefficients == {}
 
 
 def test_bounds_far_away_or_crossed_by_the_values_are_not_drawn(log):

@@ -27,6 +27,7 @@ def test_wandbs_offline_folder_goes_by_the_name_of_the_run(offline, tmp_path):
     assert run.metrics["actor/entropy"].steps.tolist() == list(range(1, 31))
     assert run.metrics["critic/score/mean"].values[-1] == 0.75
     assert run.setup.started == "2026-11-26 01:29+00:00"
+    assert run.setup.config == {"lr": "1e-06", "algorithm.adv_estimator": "grpo"}
 
 
 @pytest.mark.parametrize("size", [20_000, 40_000, len(WANDB) - 3])
@@ -45,6 +46,12 @@ def test_another_file_is_refused_or_read_as_far_as_it_goes(offline, content):
         assert "run-fxcigvzc.wandb" in str(error)
     else:
         assert run.last_step <= 30
+
+
+def test_a_step_of_wandbs_that_cannot_be_is_the_next_one(offline):
+    offline.write_bytes(WANDB.replace(b"\x12\x05_step\x82\x01\x0230", b"\x12\x05_step\x82\x01\x02ee"))
+    (run,) = read_runs([str(offline)])
+    assert run.metrics["actor/entropy"].steps.tolist() == list(range(1, 31))
 
 
 def test_wandbs_csv_of_several_runs_and_pictures(tmp_path):

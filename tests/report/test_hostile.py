@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from entropo_plugin.report import main
 from entropo_plugin.report.runs import read_runs
-from entropo_plugin.report.sections.metrics import training_pass, validation_passes
 
 ENTROPY = "entropo/entropy/token_mean"
 DIGITS = "9" * 400
@@ -19,7 +18,7 @@ DIGITS = "9" * 400
 def test_a_k_that_cannot_be_is_passed_over(log, tmp_path, name):
     path = log("a.jsonl", {t: {name: 0.5, "entropo/pass_at/2": 0.5, ENTROPY: 1.0} for t in (1, 2)})
     assert main([str(path), "--out", str(tmp_path / "r.html")]) == 0
-    assert list(training_pass(read_runs([str(path)])[0])) == [2]
+    assert list(read_runs([str(path)])[0].training_pass) == [2]
 
 
 def test_a_k_of_verls_that_cannot_be_is_passed_over(log, tmp_path):
@@ -28,7 +27,7 @@ def test_a_k_of_verls_that_cannot_be_is_passed_over(log, tmp_path):
     }
     path = log("a.jsonl", {1: data | {"val-core/m/acc/mean@4": 0.5, "val-core/m/acc/best@4/mean": 0.7}})
     assert main([str(path), "--out", str(tmp_path / "r.html")]) == 0
-    assert list(validation_passes(read_runs([str(path)])[0])["m/acc"]) == [1, 4]
+    assert list(read_runs([str(path)])[0].validation_passes["m/acc"]) == [1, 4]
 
 
 @pytest.mark.parametrize("cost", ["1e308", "-1e308", "1e999", "NaN", '"x"', DIGITS, "true", "null", "[]"])

@@ -9,7 +9,7 @@ import pytest
 import entropo_plugin.report
 from entropo_plugin.report.page import build, policy, render
 from entropo_plugin.report.runs import read_runs
-from entropo_plugin.report.tags import UNPRINTABLE, clean
+from entropo_plugin.report.words import UNPRINTABLE, clean
 
 HOSTILE = "</p></script><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\x00\ud800\"'&"
 
@@ -103,7 +103,8 @@ def test_every_picture_has_its_numbers(full):
     charts = json.loads(re.search(r'id="data">(.*?)</script>', html)[1])["charts"]
     assert set(re.findall(r'data-chart="([^"]+)"', html)) == set(charts)
     first = charts["overview-0"]
-    assert (first["title"], first["y"], first["zero"]) == ("Entropy and its target (dashed)", "nats per token", True)
+    assert (first["title"], first["zero"]) == ("Entropy and its target (dashed)", True)
+    assert (first["x_label"], first["y_label"]) == ("step", "nats per token")
     assert first["curves"][0]["points"][0][:2] == [1, 2] and first["curves"][0]["points"][1][:2] == [1.45, 1.4]
 
 

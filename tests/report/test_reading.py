@@ -5,6 +5,7 @@ import struct
 
 import pytest
 
+from entropo_plugin.report import main
 from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.runs import read_runs
 from entropo_plugin.report.tokens import read_tokens
@@ -80,9 +81,23 @@ def test_missing_paths_and_empty_folders_are_refused(tmp_path):
         one(tmp_path)
 
 
-def test_values_that_cannot_be_drawn_are_left_out(log):
-    run = one(log("a.jsonl", {1: {ENTROPY: 1e300}, 2: {ENTROPY: "high"}, 3: {ENTROPY: 0.5}, 4: {ENTROPY: 10**400}}))
-    assert run.metrics[ENTROPY].values.tolist() == [0.5]
+def test_values_too_large_to_draw_are_finite_and_drawn_as_the_largest(log):
+    run = one(log("a.jsonl", {1: {ENTROPY: -1e308}, 2: {ENTROPY: "high"}, 3: {ENTROPY: 0.5}, 4: {ENTROPY: 10**400}}))
+    assert run.metrics[ENTROPY].values.tolist() == [-1e30, 0.5, 1e30] and not run.broken
+    assert f"{ENTROPY} is beyond 1e+30 at 2 steps, which are drawn at that." in run.notes
+
+
+def test_rewards_at_the_edge_of_the_numbers_are_never_called_not_finite(log, tmp_path, capsys):
+    path = log("a.jsonl", {t: {ENTROPY: 1.0, "critic/score/mean": 1e308 * (-1) ** t} for t in range(1, 31)})
+    assert main([str(path), "--json", "--out", str(tmp_path / "r.html")]) == 0
+    said = capsys.readouterr()
+    assert [each["headline"] for each in json.loads(said.out)["findings"]] == ["Entropy held"]
+    assert "Warning" not in said.err and "not finite" not in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize("time", [1e29, -1e29, "9999-12-31T23:59:59-12:00"])
+def test_a_time_that_cannot_be_is_passed_over(log, time):
+    assert one(log("a.jsonl", {1: {ENTROPY: 1.0, "timestamp": time}})).setup.started == ""
 
 
 def test_attempts_are_joined_and_the_later_one_wins(log):

@@ -1,6 +1,6 @@
 import pytest
 
-from entropo_plugin.report.scale import count, number
+from entropo_plugin.report.words import count, number
 
 
 @pytest.mark.parametrize(

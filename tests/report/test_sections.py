@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from entropo_plugin.report.clock import clock
 from entropo_plugin.report.findings import findings
 from entropo_plugin.report.runs import Run, read_runs
 from entropo_plugin.report.sections import SECTIONS
@@ -9,12 +8,11 @@ from entropo_plugin.report.sections.accounting import account, accounting_sectio
 from entropo_plugin.report.sections.coefficients import coefficient_section
 from entropo_plugin.report.sections.comparison import measures
 from entropo_plugin.report.sections.cost import cost_section, split
-from entropo_plugin.report.sections.law import blocked, law_section, pairs_of
-from entropo_plugin.report.sections.metrics import validation_passes
+from entropo_plugin.report.sections.law import law_section, pairs_of
 from entropo_plugin.report.sections.overview import overview_section
 from entropo_plugin.report.sections.passes import pass_section
 from entropo_plugin.report.sections.tokens import excerpts, shown
-from entropo_plugin.report.series import series
+from entropo_plugin.report.series import blocked, series
 from entropo_plugin.report.tokens import CostlyToken
 
 ENTROPY = "entropo/entropy/token_mean"
@@ -32,7 +30,7 @@ def heads(runs):
 
 def test_verls_entropy_stands_in_and_says_so():
     section = overview_section([run(actor__entropy=[1.0, 0.5])])
-    assert section.panels[0].curves[0].y == [1.0, 0.5]
+    assert list(section.panels[0].curves[0].y) == [1.0, 0.5]
     assert "loss_agg_mode" in section.remarks[0]
 
 
@@ -49,7 +47,7 @@ def test_target_is_dashed_and_each_coefficient_has_its_panel():
 def test_dots_mark_the_coefficients_that_stand_at_their_bound():
     flags = {ENTROPY: [1.0] * 4, "entropo/zeta": [0.1, 0.2, 0.3, 0.3], "entropo/zeta_at_bound": [0.0, 1.0, 1.0, 0.0]}
     dots = coefficient_section([run(**flags)]).panels[0].curves[1]
-    assert (dots.style, dots.x, dots.y) == ("dots", [3.0, 4.0], [0.3, 0.3])
+    assert (dots.style, list(dots.x), list(dots.y)) == ("dots", [3.0, 4.0], [0.3, 0.3])
 
 
 def test_every_section_says_what_is_missing():
@@ -105,10 +103,10 @@ def test_accounting_fits_nothing_to_predictions_of_the_wrong_sign():
 def test_pass_at_k_from_both_names_and_from_verls_validation():
     for style in ("entropo/pass_at/{}", "entropo/pass@{}"):
         panel = pass_section([run(**{style.format(1): [0.2, 0.4], style.format(8): [0.5, 0.6]})]).panels[1]
-        assert (panel.curves[1].x, panel.curves[1].y) == ([1.0, 8.0], [0.4, 0.6])
+        assert (list(panel.curves[1].x), list(panel.curves[1].y)) == ([1.0, 8.0], [0.4, 0.6])
     checked = {"val-core/m/acc/mean@8": [0.3], "val-aux/m/acc/best@2/mean": [0.4], "val-core/m/acc/best@8/mean": [0.7]}
     panel = pass_section([run(**checked)]).panels[2]
-    assert (panel.curves[0].x, panel.curves[0].y) == ([1.0, 2.0, 8.0], [0.3, 0.4, 0.7])
+    assert (list(panel.curves[0].x), list(panel.curves[0].y)) == ([1.0, 2.0, 8.0], [0.3, 0.4, 0.7])
 
 
 SETS = {f"val-core/{name}/acc/{kind}": [0.5, 0.6] for name in ("set10", "set2") for kind in ("mean@8", "best@8/mean")}
@@ -123,7 +121,7 @@ def test_several_validation_sets_are_named_and_have_panels_of_their_own():
 
 def test_another_variable_of_a_validation_set_is_no_set():
     other = {"val-aux/set2/reward/best@8/mean": [0.5, 0.6]}
-    assert list(validation_passes(run(**SETS, **other))) == ["set2/acc", "set10/acc"]
+    assert list(run(**SETS, **other).validation_passes) == ["set2/acc", "set10/acc"]
 
 
 def test_the_overview_shows_the_largest_k_and_one_try():
@@ -147,10 +145,10 @@ def test_cost_adds_up_tokens_and_hours():
         perf__total_num_tokens=[600.0, 400.0], timing_s__step=[3600.0, 1800.0], entropo__monitor__seconds=[54.0, 0.0]
     )
     assert cost_section([given]).tables[0].rows == [["a", *["\u2013"] * 3, "1\u202f000", "1.5", "1.00%"]]
-    assert clock(run(num_tokens=[5.0, 9.0]), "tokens").values.tolist() == [5.0, 9.0]
-    assert clock(given, "hours").steps.tolist() == [0, 1, 2]  # a validation before the first step has its place
-    assert clock(given, "hours").values.tolist() == [0.0, 1.0, 1.5]
-    assert clock(run(actor__entropy=[1.0]), "hours") is None
+    assert run(num_tokens=[5.0, 9.0]).clock("tokens").values.tolist() == [5.0, 9.0]
+    assert given.clock("hours").steps.tolist() == [0, 1, 2]  # a validation before the first step has its place
+    assert given.clock("hours").values.tolist() == [0.0, 1.0, 1.5]
+    assert run(actor__entropy=[1.0]).clock("hours") is None
 
 
 def test_comparison_names_units_and_largest_k(full):

@@ -8,7 +8,6 @@ import pytest
 from entropo_plugin.report.files import ReportError
 from entropo_plugin.report.log import Log
 from entropo_plugin.report.runs import read_runs
-from entropo_plugin.report.sections.metrics import entropy_of, score_of, validation_of
 from entropo_plugin.report.sections.overview import overview_section
 
 STOCK = [{"step": step, "entropy": 2.0 - step / 10, "reward": 0.1 * step, "loss": 0.5} for step in (1, 2, 3)]
@@ -24,16 +23,16 @@ def state(folder, history, name="trainer_state.json"):
 def test_a_stock_run_is_drawn_through_the_table_of_names(tmp_path):
     (run,) = read_runs([str(state(tmp_path / "sums", STOCK))])
     assert run.name == "sums"
-    assert entropy_of(run).values.tolist() == pytest.approx([1.9, 1.8, 1.7])
-    assert score_of(run).values.tolist() == pytest.approx([0.1, 0.2, 0.3])
-    assert validation_of(run)["evaluation"].values.tolist() == [0.7]
+    assert run.entropy.values.tolist() == pytest.approx([1.9, 1.8, 1.7])
+    assert run.score.values.tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert run.validation["evaluation"].values.tolist() == [0.7]
     assert "sums: entropy drawn from the trainer's own entropy" in overview_section([run]).remarks[0]
 
 
 def test_our_own_entropy_comes_first(tmp_path):
     ours = [entry | {"entropo/entropy/token_mean": 1.0} for entry in STOCK if "entropy" in entry]
     (run,) = read_runs([str(state(tmp_path / "sums", ours))])
-    assert entropy_of(run).values.tolist() == [1.0, 1.0, 1.0]
+    assert run.entropy.values.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_the_newest_checkpoint_speaks_for_a_run_that_was_not_finished(tmp_path):
@@ -70,8 +69,8 @@ def test_tensorboard_of_transformers_goes_by_the_output_folder(tmp_path, monkeyp
     state(tmp_path / "sums" / "checkpoint-1", STOCK)
     (run,) = read_runs([str(tmp_path / "sums")])
     assert run.name == "sums"
-    assert entropy_of(run).values.tolist() == [1.5, 1.5]
-    assert validation_of(run)["evaluation"].values.tolist() == [0.5, 0.5]
+    assert run.entropy.values.tolist() == [1.5, 1.5]
+    assert run.validation["evaluation"].values.tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"log_history": 3}', '{"log_history": [', "[" * 10**5])
@@ -84,7 +83,7 @@ def test_another_file_of_that_name_is_refused(tmp_path, text):
 def test_entries_that_are_no_records_are_passed_over(tmp_path):
     history = [None, 3, {"entropy": 1.0}, {"step": "x"}, {"step": 1, "entropy": "nan"}, {"step": 2, "entropy": 1.5}]
     (run,) = read_runs([str(state(tmp_path / "sums", history))])
-    assert entropy_of(run).values.tolist() == [1.5]
+    assert run.entropy.values.tolist() == [1.5]
 
 
 OTHERS = {

@@ -7,7 +7,6 @@
   const DASHES = [[], [10, 4], [10, 3, 2, 3], [5, 3], [14, 3, 2, 3, 2, 3], [3, 3]];
   const TARGET = [2, 3], MARKED = DASHES.length;
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const UNITS = { step: "step", tokens: "tokens", hours: "hours" };
 
   // Numbers
   const show = (v, digits = 4) => {
@@ -41,7 +40,7 @@
 
   // A run's place on the chosen axis; a run that has no such clock is not drawn over it.
   const placed = (chart, run, xs) => {
-    if (chart.x !== "step" || state.x === "step") return xs;
+    if (chart.x_label !== "step" || state.x === "step") return xs;
     const clock = runs[run][state.x];
     return clock ? xs.map((x) => at(clock[0], clock[1], x)) : null;
   };
@@ -50,49 +49,48 @@
     return [xs, ...columns].map((column) => column.filter((_, i) => keep[i]));
   };
 
-  // The lines of a chart as {x, y, label, colour, dash, width, ...}, bands as pairs of lines.
+  const keyOf = (run) => (state.mean ? "group " + runs[run].group : run);
+  const shown = ({ run }) => !state.hidden.has(keyOf(run));
+  const look = (run) => ({ colour: css("--c" + runs[run].colour), dash: DASHES[runs[run].dash % MARKED], marked: runs[run].dash >= MARKED });
+  // Seeds of one configuration over the steps that all of them have.
+  const spread = (parts) => {
+    const low = Math.max(...parts.map(([x]) => x[0])), high = Math.min(...parts.map(([x]) => x[x.length - 1]));
+    const xs = [...new Set(parts.flatMap(([x]) => x))].filter((x) => x >= low && x <= high).sort((a, b) => a - b);
+    const columns = xs.map((x) => parts.map(([px, py]) => at(px, py, x)));
+    const mean = columns.map((c) => c.reduce((sum, v) => sum + v, 0) / c.length);
+    return [xs, mean, columns.map((c) => Math.min(...c)), columns.map((c) => Math.max(...c))];
+  };
+  // A chart's lines as {x, y, label, colour, dash, ...}, and its bands as pairs of lines.
   const linesOf = (chart) => {
-    const lines = [], bands = [];
-    const shown = (run) => !state.hidden.has(state.mean ? "group " + runs[run].group : run);
-    const look = (run) => ({ colour: css("--c" + runs[run].colour), dash: DASHES[runs[run].dash % MARKED], marked: runs[run].dash >= MARKED });
-    const band = (run, xs, low, high, alpha) => {
-      const edge = { ...look(run), edge: true, x: xs };
-      lines.push({ ...edge, y: high }, { ...edge, y: low });
+    const lines = [], bands = [], seeds = new Map();
+    const band = (run, x, low, high, alpha) => {
+      for (const y of [high, low]) lines.push({ ...look(run), edge: true, x, y });
       bands.push({ series: [lines.length - 1, lines.length], fill: look(run).colour + alpha });
     };
-    for (const each of chart.bands) {
-      const xs = shown(each.run) && placed(chart, each.run, each.x);
-      if (xs) { const [x, low, high] = kept(xs, each.low, each.high); band(each.run, x, low, high, chart.bands[0] === each ? "2b" : "40"); }
+    const over = (run, xs, ...columns) => { const x = placed(chart, run, xs); return x && kept(x, ...columns); };
+    for (const each of chart.bands.filter(shown)) {
+      const sides = over(each.run, each.x, each.low, each.high);
+      if (sides) band(each.run, ...sides, each === chart.bands[0] ? "2b" : "40");
     }
-    const means = new Map();
-    for (const curve of chart.curves) {
-      if (!shown(curve.run)) continue;
-      let [x, y] = curve.points;
-      const run = runs[curve.run], own = { ...look(curve.run), label: curve.label, style: curve.style };
-      const [mx, my] = curve.means || curve.points;
-      const smooth = curve.style === "noisy" && state.smooth ? running(my, state.smooth) : null;
-      const together = state.mean && run.seeds > 1 && curve.style !== "dots";
-      if (smooth) {
-        const trace = placed(chart, curve.run, x);
-        if (trace && !together) { const [a, b] = kept(trace, y); lines.push({ ...own, label: "", x: a, y: b, faint: true, dash: [] }); }
-        [x, y] = [mx, smooth];
+    for (const { run, label, style, points, means } of chart.curves.filter(shown)) {
+      const together = state.mean && runs[run].seeds > 1 && style !== "dots";
+      const [mx, my] = means || points, smooth = style === "noisy" && state.smooth ? running(my, state.smooth) : null;
+      const trace = over(run, ...points), line = smooth ? over(run, mx, smooth) : trace;
+      if (!line) continue;
+      if (together) {
+        const role = label.slice(runs[run].name.length), key = runs[run].group + role + style;
+        if (!seeds.has(key)) seeds.set(key, { run, role, style, parts: [] });
+        if (line[0].length) seeds.get(key).parts.push(line);
+        continue;
       }
-      const xs = placed(chart, curve.run, x);
-      if (!xs) continue;
-      [x, y] = kept(xs, y);
-      if (!together) { lines.push({ ...own, x, y }); continue; }
-      const role = curve.label.slice(run.name.length), key = run.group + role + curve.style;
-      if (!means.has(key)) means.set(key, { run: curve.run, role, style: curve.style, parts: [] });
-      if (x.length) means.get(key).parts.push([x, y]);
+      if (smooth) lines.push({ ...look(run), style, x: trace[0], y: trace[1], faint: true, dash: [] });
+      lines.push({ ...look(run), label, style, x: line[0], y: line[1] });
     }
-    for (const { run, role, style, parts } of means.values()) {
+    for (const { run, role, style, parts } of seeds.values()) {
       if (!parts.length) continue;
-      const low = Math.max(...parts.map(([x]) => x[0])), high = Math.min(...parts.map(([x]) => x[x.length - 1]));
-      const xs = [...new Set(parts.flatMap(([x]) => x))].filter((x) => x >= low && x <= high).sort((a, b) => a - b);
-      const columns = xs.map((x) => parts.map(([px, py]) => at(px, py, x)));
-      if (style !== "dashed" && parts.length > 1) band(run, xs, columns.map((c) => Math.min(...c)), columns.map((c) => Math.max(...c)), "26");
-      const y = columns.map((c) => c.reduce((sum, v) => sum + v, 0) / c.length);
-      lines.push({ ...look(run), dash: [], marked: false, style, label: runs[run].groupName + role, x: xs, y });
+      const [x, y, low, high] = spread(parts);
+      if (style !== "dashed" && parts.length > 1) band(run, x, low, high, "26");
+      lines.push({ ...look(run), dash: [], marked: false, style, label: runs[run].groupName + role, x, y });
     }
     return { lines, bands };
   };
@@ -119,16 +117,16 @@
   const options = (chart, node, lines, bands, xs) => {
     const soft = css("--soft"), grid = { stroke: css("--grid"), width: 1 }, font = "12px " + getComputedStyle(document.body).fontFamily;
     const axis = { stroke: soft, grid, ticks: { show: false }, font, labelFont: font };
-    const whole = chart.x === "step" && state.x === "step";
-    const label = chart.x === "step" ? UNITS[state.x] : chart.x;
+    const whole = chart.x_label === "step" && state.x === "step";
+    const label = chart.x_label === "step" ? state.x : chart.x_label;
     return {
       width: Math.max(200, node.clientWidth), height: node.clientHeight || 240, padding: [10, 14, 0, 0],
       scales: {
-        x: { time: false, ...(chart.log ? { distr: 3, log: 2, range: (u, a, b) => [a / 1.1, b * 1.1] } : {}) },
+        x: { time: false, ...(chart.log_x ? { distr: 3, log: 2, range: (u, a, b) => [a / 1.1, b * 1.1] } : {}) },
         y: { range: range(chart), ...(state.log ? { distr: 3, log: 10 } : {}) },
       },
       axes: [
-        { ...axis, label, labelSize: 20, size: 28, values: (u, s) => s.map(tick), ...(whole ? { incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1e3, 2e3, 2500, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] } : {}), ...(chart.log ? { splits: () => xs, filter: (u, s) => s } : {}) },
+        { ...axis, label, labelSize: 20, size: 28, values: (u, s) => s.map(tick), ...(whole ? { incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1e3, 2e3, 2500, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] } : {}), ...(chart.log_x ? { splits: () => xs, filter: (u, s) => s } : {}) },
         { ...axis, size: 50, values: (u, s) => s.map((v) => tick(v)) },
       ],
       legend: { show: false },
@@ -136,7 +134,7 @@
       cursor: {
         y: false, points: { size: (u, i) => (lines[i - 1].label ? 8 : 0) },
         drag: { x: true, y: false, dist: 5 }, bind: { dblclick: () => () => zoom(null) },
-        ...(chart.x === "step" ? { sync: { key: "steps", filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } } } : {}),
+        ...(chart.x_label === "step" ? { sync: { key: "steps", filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } } } : {}),
         // Lines of different runs rarely share their steps: each is read off at its own nearest point.
         dataIdx: (u, i, closest) => near(u.data[i], u.data[0], closest),
       },
@@ -164,7 +162,7 @@
       if (colour) name.style.borderColor = colour; else line.className = "head";
       line.append(name, number); tip.append(line);
     };
-    row(chart.x === "step" ? UNITS[state.x] : chart.x, show(u.data[0][idx], 5));
+    row(chart.x_label === "step" ? state.x : chart.x_label, show(u.data[0][idx], 5));
     lines.forEach((line, i) => {
       if (!line.label) return;
       const at = near(u.data[i + 1], u.data[0], idx), y = u.data[i + 1][at];
@@ -190,17 +188,17 @@
 
   // What is zoomed is the run: every chart over the same axis follows.
   const zoom = (limits, chart, own) => {
-    if (chart && chart.x !== "step") { own.setScale("x", { min: limits[0], max: limits[1] }); }
+    if (chart && chart.x_label !== "step") { own.setScale("x", { min: limits[0], max: limits[1] }); }
     else state.zoom = limits;
     $("reset").hidden = !state.zoom && !chart;
     for (const [node, plot] of plots) {
-      if (!limits && charts[node.parentNode.dataset.chart].x !== "step") plot.setData(plot.data);
+      if (!limits && charts[node.parentNode.dataset.chart].x_label !== "step") plot.setData(plot.data);
       else applyZoom(node, plot);
       if (plot.select.width) plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
     }
   };
   const applyZoom = (node, plot) => {
-    if (charts[node.parentNode.dataset.chart].x !== "step") return;
+    if (charts[node.parentNode.dataset.chart].x_label !== "step") return;
     const xs = plot.data[0], [min, max] = state.zoom || [xs[0], xs[xs.length - 1]];
     if (xs.length) plot.setScale("x", min < max ? { min, max } : { min: min - 1, max: max + 1 });
   };
@@ -212,7 +210,7 @@
     const { lines, bands } = linesOf(chart);
     node.dataset.lines = lines.filter((line) => line.label).map((line) => line.label).join("|");
     node.setAttribute("role", "img");
-    node.setAttribute("aria-label", `${chart.title}. ${chart.y} against ${chart.x}. ` + lines.filter((l) => l.label && l.y.length).map((l) => `${l.label}: from ${show(l.y[0])} to ${show(l.y[l.y.length - 1])}.`).join(" "));
+    node.setAttribute("aria-label", `${chart.title}. ${chart.y_label} against ${chart.x_label}. ` + lines.filter((l) => l.label && l.y.length).map((l) => `${l.label}: from ${show(l.y[0])} to ${show(l.y[l.y.length - 1])}.`).join(" "));
     const data = lines.length ? uPlot.join(lines.map((line) => [line.x, line.y])) : [[], []];
     const plot = new uPlot(options(chart, node, lines, bands, data[0]), data, node);
     plots.set(node, plot);
@@ -226,7 +224,7 @@
   const legend = () => {
     const seen = new Set(), entries = [];
     runs.forEach((run, place) => {
-      const key = state.mean ? "group " + run.group : place;
+      const key = keyOf(place);
       if (seen.has(key)) return;
       seen.add(key);
       const button = document.createElement("button");
@@ -249,13 +247,13 @@
 
   // CSV: what was logged, before smoothing, of the runs that are shown.
   const csv = (chart) => {
-    const curves = chart.curves.filter((curve) => !state.hidden.has(state.mean ? "group " + runs[curve.run].group : curve.run));
+    const curves = chart.curves.filter(shown);
     const table = curves.length ? uPlot.join(curves.map((curve) => curve.points)) : [[]];
     const cell = (value) => {
       const text = value == null ? "" : typeof value === "number" ? String(value) : /^[=+\-@\t]/.test(value) ? "'" + value : value;
       return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
     };
-    const rows = [[chart.x, ...curves.map((curve) => curve.label)], ...table[0].map((_, i) => table.map((column) => column[i]))];
+    const rows = [[chart.x_label, ...curves.map((curve) => curve.label)], ...table[0].map((_, i) => table.map((column) => column[i]))];
     return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
   };
   const save = (name, text) => {

@@ -5,20 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from entropo_plugin.report.description import Coefficient
 from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding, percent
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import count, number
-from entropo_plugin.report.sections.metrics import (
-    AT_BOUND,
-    ENTROPY,
-    TARGET,
-    VERL_ENTROPY,
-    coefficients,
-    entropy_of,
-    turned,
-)
+from entropo_plugin.report.names import TARGET
+from entropo_plugin.report.run import Run
 from entropo_plugin.report.series import Series, summarise, together
+from entropo_plugin.report.words import count, number
 
 # Bounds of the words; the figures always stand beside them.
 COLLAPSED, EXPLODED = 0.25, 2.0
@@ -53,8 +44,8 @@ class Aim:
 
 def aim_of(run: Run) -> Aim | None:
     """None where there is no target, too little to say, or nothing that steers to the target."""
-    data, target = sound_entropy(run), run.metrics.get(TARGET)
-    if data is None or target is None or turned(run, TARGET) is not None or not _steered(run):
+    data, target = run.sound_entropy, run.metric(TARGET)
+    if data is None or target is None or not run.sound(TARGET) or not _steered(run):
         return None
     steps, (entropy, wanted) = together(data, target)
     if len(steps) < LEAST_POINTS:
@@ -63,26 +54,17 @@ def aim_of(run: Run) -> Aim | None:
     return Aim(summarise(Series(steps, entropy)).end, summarise(Series(steps, wanted)).end, close)
 
 
-def sound_entropy(run: Run) -> Series | None:
-    """Entropy, unless it is not finite at the end: then finite values alone would say something else."""
-    return None if any(turned(run, name) is not None for name in (ENTROPY, VERL_ENTROPY)) else entropy_of(run)
-
-
 def _steered(run: Run) -> bool:
     """Whether a coefficient moves, or would if its bound let it; a run that logs none is given the benefit."""
-    stems = coefficients(run)
-    logged = [data for stem in stems if (data := run.metrics.get(f"entropo/{stem}")) is not None]
-    stuck = any((flags.values > 0.5).any() for stem in stems if (flags := run.metrics.get(f"entropo/{stem}{AT_BOUND}")))
+    logged = [data for stem in run.coefficients if (data := run.coefficient(stem))]
+    stuck = any((flags.values > 0.5).any() for stem in run.coefficients if (flags := run.at_bound(stem)))
     return not logged or stuck or any(float(data.values.max()) > float(data.values.min()) for data in logged)
 
 
 def course(run: Run) -> list[Finding]:
     """Where entropy went. Where it went as its target asked, that is no fault."""
-    data, aim = sound_entropy(run), aim_of(run)
-    if data is None or len(data) < LEAST_POINTS:
-        return []
-    got = summarise(data)
-    if got.start <= 0:
+    data, aim = run.sound_entropy, aim_of(run)
+    if data is None or len(data) < LEAST_POINTS or (got := summarise(data)).start <= 0:
         return []
     ratio = got.end / got.start
     text = f"{run.name}: {number(got.start)} to {number(got.end)} nats per token ({percent(ratio - 1)}) "
@@ -115,19 +97,19 @@ def bound(run: Run) -> list[Finding]:
     """Coefficients that could not go further; bad where entropy misses its target as well."""
     aim = aim_of(run)
     missed = aim is not None and not aim.reached
-    shares = {stem: share for stem in coefficients(run) if (share := _share(run, stem)) >= BOUND_SHARE}
-    return [_at_bound(run, coefficients(run)[stem], share, missed) for stem, share in shares.items()]
+    shares = {stem: _share(run.at_bound(stem)) for stem in run.coefficients}
+    return [_bound(run, stem, share, missed) for stem, share in shares.items() if share >= BOUND_SHARE]
 
 
-def _share(run: Run, stem: str) -> float:
-    flags = run.metrics.get(f"entropo/{stem}{AT_BOUND}")
-    return float((flags.values > 0.5).mean()) if flags is not None and len(flags) >= LEAST_POINTS else 0.0
+def _share(flags: Series | None) -> float:
+    return float((flags.values > 0.5).mean()) if flags and len(flags) >= LEAST_POINTS else 0.0
 
 
-def _at_bound(run: Run, what: Coefficient, share: float, missed: bool) -> Finding:
+def _bound(run: Run, stem: str, share: float, missed: bool) -> Finding:
+    what = run.coefficients[stem]
     within = f" ({what.bounds})" if what.bounds else ""
     text = f"{run.name}: {what.label} stood at its bound{within} in {share:.0%} of the steps and could not go further."
     if missed:
-        widen = f"Widen {what.key}, or choose" if what.key else "Widen its bounds, or choose"
-        text += f" {widen} a target nearer to the entropy that training leaves (entropo.target)."
+        text += f" Widen {what.key or 'its bounds'}, or choose a target nearer to the entropy that training leaves "
+        text += "(entropo.target)."
     return Finding("bad" if missed else "note", "Controller at its bound", text, run.name)

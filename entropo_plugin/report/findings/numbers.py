@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import count
-from entropo_plugin.report.sections.metrics import ENTROPY, VERL_ENTROPY, entropy_of, turned
+from entropo_plugin.report.run import Run
+from entropo_plugin.report.words import count
 
 MOST_NAMED = 3
 # verl's auxiliary statistics may be undefined in a healthy run.
@@ -15,9 +14,8 @@ CAUSE = "Find the cause before you believe anything else."
 
 def not_finite(run: Run) -> list[Finding]:
     """Metrics that turn NaN or infinite and stay so."""
-    starts = {
-        name: start for name in run.broken if (start := turned(run, name)) is not None and not name.startswith(MINOR)
-    }
+    ends = {name: run.turned(name) for name in run.broken if not name.startswith(MINOR)}
+    starts = {name: start for name, start in ends.items() if start is not None}
     if not starts:
         return []
     first = min(starts.values())
@@ -30,17 +28,18 @@ def not_finite(run: Run) -> list[Finding]:
 
 def fault(run: Run) -> list[Finding]:
     """Tokens whose numbers are not finite."""
-    share = run.metrics.get("entropo/tokens/nonfinite_share")
-    if share is None or not (share.values > 0).any():
+    share = run.metric("entropo/tokens/nonfinite_share")
+    bad = share.where(share.values > 0) if share else None
+    if not bad:
         return []
-    first = int(share.steps[share.values > 0][0])
-    text = f"{run.name}: log-probs or entropies are not finite from step {first} on, at up to {share.values.max():.2%} "
+    text = f"{run.name}: log-probs or entropies are not finite from step {bad.steps[0]} on, "
+    text += f"at up to {bad.values.max():.2%} "
     return [Finding("bad", "Broken numbers", f"{text}of the tokens. {CAUSE}", run.name)]
 
 
 def gaps(run: Run) -> list[Finding]:
     """Metrics that are not finite at some steps and recover."""
-    names = [name for name in sorted(run.broken) if name.startswith(MINOR) or turned(run, name) is None]
+    names = [name for name in sorted(run.broken) if name.startswith(MINOR) or run.sound(name)]
     if not names:
         return []
     first = min(int(run.broken[name][0]) for name in names)
@@ -51,10 +50,8 @@ def gaps(run: Run) -> list[Finding]:
 
 def stopped(run: Run) -> list[Finding]:
     """Entropy that is no longer logged while the run goes on."""
-    data, names = entropy_of(run), (ENTROPY, VERL_ENTROPY)
-    if data is None or any(turned(run, name) is not None for name in names):
-        return []
-    if len(data) < LEAST_POINTS or data.last_step >= 0.9 * run.last_step:
+    data = run.sound_entropy
+    if data is None or len(data) < LEAST_POINTS or data.last_step >= 0.9 * run.last_step:
         return []
     text = f"{run.name}: no entropy after step {count(data.last_step)}, and the run went on to {count(run.last_step)}."
     return [Finding("note", "Entropy not logged to the end", text, run.name)]

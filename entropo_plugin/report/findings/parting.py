@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from entropo_plugin.report.findings.entropy import COLLAPSED, aim_of, sound_entropy
+from entropo_plugin.report.findings.entropy import COLLAPSED, aim_of
 from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding
-from entropo_plugin.report.findings.scores import sound_score
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import count, number
+from entropo_plugin.report.run import Run
 from entropo_plugin.report.series import Series, noise, summarise, together
+from entropo_plugin.report.words import count, number
 
 # Runs part where they differ by so many times their noise, for so many steps in a row.
 TIMES, IN_A_ROW = 3.0, 3
@@ -22,21 +21,14 @@ FAR = 3.0
 
 def parting(runs: list[Run]) -> list[Finding]:
     """The first step at which each run parts from the first one, in entropy and in reward."""
-    if len(runs) < 2:
-        return []
     first, said = runs[0], []
     for run in runs[1:]:
-        places = {}
-        for what, of in (("entropy", sound_entropy), ("reward", sound_score)):
-            mine, other = of(first), of(run)
-            if mine is not None and other is not None and (step := part(mine, other)) is not None:
-                places[what] = step
-        if places:
-            said.append(f"{run.name} at step " + ", ".join(f"{count(step)} ({what})" for what, step in places.items()))
-    if not said:
-        return []
+        pairs = {"entropy": (first.sound_entropy, run.sound_entropy), "reward": (first.sound_score, run.sound_score)}
+        steps = {what: part(mine, other) for what, (mine, other) in pairs.items() if mine and other}
+        places = [f"{count(step)} ({what})" for what, step in steps.items() if step is not None]
+        said += [f"{run.name} at step {', '.join(places)}"] if places else []
     how = f"From there they differ by more than {TIMES:g} times their step-to-step noise, {IN_A_ROW} steps in a row."
-    return [Finding("fact", "Runs part", f"From {first.name} part: {'; '.join(said)}. {how}")]
+    return [Finding("fact", "Runs part", f"From {first.name} part: {'; '.join(said)}. {how}")] if said else []
 
 
 def part(first: Series, second: Series) -> int | None:
@@ -52,7 +44,7 @@ def part(first: Series, second: Series) -> int | None:
 
 def floor(run: Run) -> list[Finding]:
     """Steps until entropy reaches a quarter of its start at the present rate, with a 95 % interval of that rate."""
-    data, aim = sound_entropy(run), aim_of(run)
+    data, aim = run.sound_entropy, aim_of(run)
     if data is None or len(data) < 2 * LEAST_RECENT or (aim is not None and aim.reached):
         return []
     size = max(LEAST_RECENT, round(RECENT * len(data)))

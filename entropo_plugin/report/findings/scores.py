@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from entropo_plugin.report.findings.finding import LEAST_POINTS, Finding
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import count, number
-from entropo_plugin.report.sections.metrics import (
-    ENTROPY,
-    RIGHT_ANSWERS,
-    RIGHT_RESPONSES,
-    SCORES,
-    is_pass,
-    score_of,
-    training_pass,
-    turned,
-    validation_passes,
-)
+from entropo_plugin.report.names import ENTROPY, RIGHT_ANSWERS, RIGHT_RESPONSES, is_pass
+from entropo_plugin.report.run import Run
 from entropo_plugin.report.series import END_SHARE, Series, noise, summarise, together
+from entropo_plugin.report.words import count, number
 
 # A change of pass@k below this is noise, and so is one within twice that of the means that it is taken between.
 CHANGED = 0.02
@@ -31,8 +21,8 @@ def diversity(run: Run) -> list[Finding]:
     """
     if broken_passes(run):
         return []
-    sets = {f"validation prompts of {name}": data for name, data in validation_passes(run).items() if _enough(data)}
-    sets = sets or {"training prompts": training_pass(run)}
+    sets = {f"validation prompts of {name}": data for name, data in run.validation_passes.items() if _enough(data)}
+    sets = sets or {"training prompts": run.training_pass}
     return [finding for where, passes in sets.items() if _enough(passes) for finding in _diversity(run, where, passes)]
 
 
@@ -51,13 +41,13 @@ def _diversity(run: Run, where: str, passes: dict[int, Series]) -> list[Finding]
 
 def broken_passes(run: Run) -> bool:
     """Whether a pass@k is not finite at the end."""
-    return any(turned(run, name) is not None for name in run.broken if is_pass(name))
+    return not run.sound(*filter(is_pass, run.broken))
 
 
 def right_answers(run: Run) -> list[Finding]:
     """Entropy of the right answers against that of all tokens: a policy can hold one and lose the other."""
-    data, counts, entropy = (run.metrics.get(name) for name in (RIGHT_ANSWERS, RIGHT_RESPONSES, ENTROPY))
-    if data is None or counts is None or entropy is None or turned(run, RIGHT_ANSWERS) or turned(run, ENTROPY):
+    data, counts, entropy = map(run.metric, (RIGHT_ANSWERS, RIGHT_RESPONSES, ENTROPY))
+    if data is None or counts is None or entropy is None or not run.sound(RIGHT_ANSWERS, ENTROPY):
         return []
     steps, (values, numbers, tokens) = together(data, counts, entropy)
     enough = numbers >= LEAST_RIGHT
@@ -90,23 +80,13 @@ def lengths(runs: list[Run]) -> list[Finding]:
 
 def reward(runs: list[Run]) -> list[Finding]:
     """Who earns most at the last step that all share."""
-    scores = {run.name: data for run in runs if (data := sound_score(run)) is not None and len(data) >= LEAST_POINTS}
+    scores = {run.name: data for run in runs if (data := run.sound_score) and len(data) >= LEAST_POINTS}
     if len(scores) < 2:
         return []
     until = min(data.last_step for data in scores.values())
-    cut = {name: _until(data, until) for name, data in scores.items()}
-    ends = {name: summarise(data).end for name, data in cut.items() if len(data)}
+    cut = {name: data.where(data.steps <= until) for name, data in scores.items()}
+    ends = {name: summarise(data).end for name, data in cut.items() if data}
     ranked = sorted(ends, key=lambda name: -ends[name])
     text = ", ".join(f"{name} {number(ends[name])}" for name in ranked)
     caution = "One run each: a repeat with another seed may order them anew."
     return [Finding("fact", "Reward", f"At step {count(until)}: {text}. {caution}")]
-
-
-def sound_score(run: Run) -> Series | None:
-    """Training reward, unless it is not finite at the end."""
-    return None if any(turned(run, name) is not None for name in SCORES) else score_of(run)
-
-
-def _until(data: Series, step: int) -> Series:
-    keep = data.steps <= step
-    return Series(data.steps[keep], data.values[keep])

@@ -1,9 +1,5 @@
 """The chapters of the report: each turns runs into one Section."""
 
-from collections.abc import Callable
-
-from entropo_plugin.report.figure import Section
-from entropo_plugin.report.runs import Run
 from entropo_plugin.report.sections.accounting import accounting_section
 from entropo_plugin.report.sections.coefficients import coefficient_section
 from entropo_plugin.report.sections.comparison import comparison_section
@@ -15,17 +11,7 @@ from entropo_plugin.report.sections.quantiles import quantile_section
 from entropo_plugin.report.sections.setup import setup_section
 from entropo_plugin.report.sections.tokens import token_section
 
-SECTIONS: tuple[Callable[[list[Run]], Section], ...] = (
-    overview_section,
-    coefficient_section,
-    pass_section,
-    token_section,
-    law_section,
-    accounting_section,
-    quantile_section,
-    cost_section,
-    comparison_section,
-    setup_section,
-)
+SECTIONS = [overview_section, coefficient_section, pass_section, token_section, law_section, accounting_section]
+SECTIONS += [quantile_section, cost_section, comparison_section, setup_section]
 
 __all__ = ["SECTIONS"]

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from entropo_plugin.report.figure import Curve, Panel, Section, curve, floats
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import number
-from entropo_plugin.report.sections.metrics import entropy_of, lacking
-from entropo_plugin.report.series import Series
+from entropo_plugin.report.figure import Curve, Panel, Section, curve, lacking
+from entropo_plugin.report.run import Run
+from entropo_plugin.report.series import Series, Steps, together
+from entropo_plugin.report.words import number
 
 LEAD = (
     "To first order a step's advantages and probabilities predict which way it moves entropy. Solid: the change "
     "measured since the start. Dashed: the predictions added up, at one learning rate fitted to the whole run."
 )
 PREDICTED = "entropo/dynamics/predicted"
-REMEDY = "Log it with +entropo=monitor."
+PARTS = {"entropo/dynamics/from_positive": "better", "entropo/dynamics/from_negative": "worse"}
+OVERRULED = (
+    " Noise between prompts, clipping, the optimizer or the entropy control itself overrule the first order here."
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Account:
         measured: nats per token.
     """
 
-    steps: NDArray[np.int64]
+    run: Run
+    steps: Steps
     predicted: NDArray[np.float64]
     measured: NDArray[np.float64]
 
@@ -54,60 +57,51 @@ class Account:
 
 def account(run: Run) -> Account | None:
     """The pairs of a run: the prediction of step t and the entropy of t + 1 less that of t."""
-    entropy, predicted = entropy_of(run), run.metrics.get(PREDICTED)
+    entropy, predicted = run.entropy, run.metric(PREDICTED)
     if entropy is None or predicted is None:
         return None
     follows = np.flatnonzero(np.diff(entropy.steps) == 1)
     change = Series(entropy.steps[follows], np.diff(entropy.values)[follows])
-    shared, at, of = np.intersect1d(change.steps, predicted.steps, assume_unique=True, return_indices=True)
-    return Account(shared + 1, predicted.values[of], change.values[at]) if len(shared) else None
+    shared, (said, measured) = together(predicted, change)
+    return Account(run, shared + 1, said, measured) if len(shared) else None
 
 
 def accounting_section(runs: list[Run]) -> Section:
     """Running sums of both, the scatter of single steps, and the balance in words."""
-    accounts = [(colour, run, found) for colour, run in enumerate(runs) if (found := account(run))]
-    missing = lacking(runs, [run for _, run, _ in accounts], f"{PREDICTED} at two steps in a row", REMEDY)
-    panels, remarks = [], []
-    if accounts:
-        panels = [_sums(accounts), _scatter(accounts)]
-        remarks = [_balance(run, found) for _, run, found in accounts]
+    found = [each for run in runs if (each := account(run))]
+    have = [each.run for each in found]
+    missing = lacking(runs, have, f"{PREDICTED} at two steps in a row", "Log it with +entropo=monitor.")
+    sums = [line for each in found for line in _sums(each)]
+    label = "predicted (nats per token and learning rate)"
+    panels = [
+        Panel("Entropy change since the start", "step", "nats per token", sums),
+        Panel("Single steps: measured against predicted", label, "measured (nats per token)", list(map(_cloud, found))),
+    ]
+    remarks = list(map(_balance, found))
     return Section("accounting", "Where the entropy went", LEAD, panels, missing, remarks)
 
 
-def _sums(accounts: list[tuple[int, Run, Account]]) -> Panel:
-    curves: list[Curve] = []
-    for colour, run, found in accounts:
-        curves.append(curve(f"{run.name}: measured", Series(found.steps, np.cumsum(found.measured)), colour))
-        if found.rate is not None:
-            predicted = Series(found.steps, np.cumsum(found.rate * found.predicted))
-            curves.append(curve(f"{run.name}: predicted", predicted, colour, "dashed"))
-    return Panel("Entropy change since the start", "step", "nats per token", curves)
+def _sums(found: Account) -> list[Curve]:
+    lines = [curve(found.run, Series(found.steps, np.cumsum(found.measured)), what="measured")]
+    if found.rate is not None:
+        predicted = Series(found.steps, np.cumsum(found.rate * found.predicted))
+        lines.append(curve(found.run, predicted, "dashed", "predicted"))
+    return lines
 
 
-def _scatter(accounts: list[tuple[int, Run, Account]]) -> Panel:
-    curves = []
-    for colour, run, found in accounts:
-        index = np.argsort(found.predicted)
-        curves.append(Curve(run.name, floats(found.predicted[index]), floats(found.measured[index]), colour, "dots"))
-    label = "predicted (nats per token and learning rate)"
-    return Panel("Single steps: measured against predicted", label, "measured (nats per token)", curves)
+def _cloud(found: Account) -> Curve:
+    order = np.argsort(found.predicted)
+    return Curve(found.run.name, found.predicted[order], found.measured[order], found.run.place, "dots")
 
 
-def _balance(run: Run, found: Account) -> str:
-    rate, r = found.rate, found.correlation
+def _balance(found: Account) -> str:
+    run, rate, r = found.run, found.rate, found.correlation
     agreement = "" if r is None else f", correlation {number(r, 2)}"
     text = f"{run.name}: {len(found.steps)} pairs{agreement}."
     if rate is None:
-        return f"{text} The changes do not follow the predictions, so no learning rate was fitted. {OVERRULED}"
+        return f"{text} The changes do not follow the predictions, so no learning rate was fitted.{OVERRULED}"
     text += f" Fitted learning rate on the logits {number(rate)}."
     for name, which in PARTS.items():
-        part = run.metrics.get(f"entropo/dynamics/{name}")
-        if part is not None and len(part):
+        if part := run.metric(name):
             text += f" Responses {which} than their group account for {number(float(part.values.sum()) * rate)} nats."
-    return f"{text} {OVERRULED}" if r is not None and r < 0.2 and len(found.steps) >= 20 else text
-
-
-PARTS = {"from_positive": "better", "from_negative": "worse"}
-OVERRULED = (
-    "Noise between prompts, clipping, the optimizer or the entropy control itself overrule the first order here."
-)
+    return text + (OVERRULED if r is not None and r < 0.2 and len(found.steps) >= 20 else "")

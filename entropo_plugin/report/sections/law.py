@@ -8,21 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from entropo_plugin.report.figure import Curve, Panel, Section, Table, floats
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.scale import number
-from entropo_plugin.report.sections.metrics import (
-    ENTROPY,
-    SCORES,
-    VERL_ENTROPY,
-    controlled,
-    entropy_of,
-    lacking,
-    score_of,
-    turned,
-    validation_of,
-)
-from entropo_plugin.report.series import Series, together
+from entropo_plugin.report.figure import Curve, Panel, Section, Table, lacking
+from entropo_plugin.report.names import ENTROPY, SCORES, VERL_ENTROPY
+from entropo_plugin.report.run import Run
+from entropo_plugin.report.series import Series, blocked, together
+from entropo_plugin.report.words import number
 
 if TYPE_CHECKING:
     from entropo_plugin.monitor.law import LawFit
@@ -31,40 +21,60 @@ LEAD = (
     "How much score a run buys with its entropy. Without control most runs follow R = \u2212a exp(H) + b, so the "
     "score ends at the ceiling b \u2212 a when entropy has reached 0. A run above another gets more for its entropy."
 )
+HEADS = ["run", "a", "b", "R\u00b2", "ceiling b \u2212 a", "95 % interval", "points"]
 LEAST_VALIDATIONS = 5
 BLOCKS = 40
-NEEDED = (ENTROPY, VERL_ENTROPY, *SCORES)
 # nats; the logarithm of the largest vocabularies is 13
 LARGEST_ENTROPY = 100.0
 
 Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
+@dataclass(frozen=True)
+class Cloud:
+    """One run's pairs and what may be said of their fit.
+
+    Attributes:
+        pairs: entropies and scores as they are drawn.
+        what: what the scores are.
+        fit: the law through them.
+    """
+
+    run: Run
+    pairs: Pairs
+    what: str
+    fit: LawFit
+
+    @property
+    def believed(self) -> bool:
+        """Whether the fit describes the run."""
+        return self.fit.trusted and self.run.sound(ENTROPY, VERL_ENTROPY, *SCORES)
+
+    @property
+    def forecasts(self) -> bool:
+        """Whether its ceiling may be shown: nothing acts on the run's entropy."""
+        return self.believed and not self.run.controlled
+
+
 def law_section(runs: list[Run]) -> Section:
     """The cloud of (entropy, score) of each run, its fit, and whether to trust it."""
+    clouds = [cloud for run in runs if (cloud := cloud_of(run))]
+    have = [cloud.run for cloud in clouds]
+    missing = lacking(runs, have, "steps with both an entropy and a score", "It takes at least two.")
+    curves = [each for cloud in clouds for each in _curves(cloud)]
+    panel = Panel("Reward against entropy", "entropy (nats per token)", "score", curves)
+    table = Table("Fit of R = \u2212a exp(H) + b", HEADS, list(map(_row, clouds)))
+    remarks = [f"{cloud.run.name}, {cloud.what}: {_verdict(cloud)}" for cloud in clouds]
+    return Section("law", "Reward against entropy", LEAD, [panel], missing, remarks, [table])
+
+
+def cloud_of(run: Run) -> Cloud | None:
+    """The pairs of a run and their fit; None where there are fewer than two."""
     from entropo_plugin.monitor.law import fit_law
 
-    section = Section("law", "Reward against entropy", LEAD)
-    curves, rows, have = [], [], []
-    for colour, run in enumerate(runs):
-        pairs, what = pairs_of(run)
-        if len(pairs[0]) < 2:
-            continue
-        have.append(run)
-        fit = fit_law(zip(floats(pairs[0]), floats(pairs[1]), strict=True))
-        cloud = Cloud(run.name, pairs, fit, controlled(run), any(turned(run, name) is not None for name in NEEDED))
-        curves += _curves(cloud, colour)
-        rows.append(_row(cloud))
-        section.remarks.append(f"{run.name}, {what}: {_verdict(cloud)}")
-    if curves:
-        section.panels.append(Panel("Reward against entropy", "entropy (nats per token)", "score", curves))
-    section.missing.extend(lacking(runs, have, "steps with both an entropy and a score", "It takes at least two."))
-    if rows:
-        section.tables.append(Table("Fit of R = \u2212a exp(H) + b", HEADS, rows))
-    return section
-
-
-HEADS = ["run", "a", "b", "R\u00b2", "ceiling b \u2212 a", "95 % interval", "points"]
+    (entropy, score), what = pairs_of(run)
+    fit = fit_law(zip(entropy.tolist(), score.tolist(), strict=True)) if len(entropy) >= 2 else None
+    return Cloud(run, (entropy, score), what, fit) if fit else None
 
 
 def pairs_of(run: Run) -> tuple[Pairs, str]:
@@ -73,20 +83,15 @@ def pairs_of(run: Run) -> tuple[Pairs, str]:
     Validation scores where there are at least five; else training scores, in at most 40 block means, because those of
     single steps are noisy.
     """
-    entropy, scores = entropy_of(run), validation_of(run)
-    score = score_of(run)
-    nothing = (np.zeros(0), np.zeros(0))
-    if entropy is None:
-        return nothing, ""
-    checked = next((each for each in scores.values() if len(together(entropy, each)[0]) >= LEAST_VALIDATIONS), None)
-    if checked is not None:
-        return _values(entropy, checked), "validation scores"
-    if score is None:
-        return nothing, ""
-    found = _values(entropy, score)
-    size = -(-len(found[0]) // BLOCKS)
-    blocks = (blocked(found[0], size), blocked(found[1], size))
-    return blocks, "training scores" + (f", means over {size} steps" if size > 1 else "")
+    nothing = Series(np.zeros(0, dtype=np.int64), np.zeros(0))
+    entropy, score = run.entropy or nothing, run.score or nothing
+    for checked in run.validation.values():
+        if len(together(entropy, checked)[0]) >= LEAST_VALIDATIONS:
+            return _values(entropy, checked), "validation scores"
+    first, second = _values(entropy, score)
+    size = max(1, -(-len(first) // BLOCKS))
+    what = "training scores" + (f", means over {size} steps" if size > 1 else "")
+    return (blocked(first, size), blocked(second, size)), what
 
 
 def _values(entropy: Series, score: Series) -> Pairs:
@@ -96,66 +101,30 @@ def _values(entropy: Series, score: Series) -> Pairs:
     return first[possible], second[possible]
 
 
-def blocked(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Means over consecutive blocks of ``size``; the last block may be shorter."""
-    if size <= 1:
-        return values
-    starts = np.arange(0, len(values), size)
-    return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values)))
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """One run's pairs and what may be said of their fit.
-
-    Attributes:
-        pairs: entropies and scores as they are drawn.
-        fit: the law through them.
-        steered: whether something acts on the run's entropy.
-        broken: whether entropy or score is not finite at the end.
-    """
-
-    name: str
-    pairs: Pairs
-    fit: LawFit
-    steered: bool
-    broken: bool
-
-    @property
-    def forecasts(self) -> bool:
-        """Whether its ceiling may be shown."""
-        return self.believed and not self.steered
-
-    @property
-    def believed(self) -> bool:
-        """Whether the fit describes the run."""
-        return self.fit.trusted and not self.broken
-
-
-def _curves(cloud: Cloud, colour: int) -> list[Curve]:
-    (entropy, score), fit = cloud.pairs, cloud.fit
+def _curves(cloud: Cloud) -> list[Curve]:
+    (entropy, score), fit, run = cloud.pairs, cloud.fit, cloud.run
     order = np.argsort(entropy)
-    curves = [Curve(cloud.name, floats(entropy[order]), floats(score[order]), colour, "dots")]
+    curves = [Curve(run.name, entropy[order], score[order], run.place, "dots")]
     if fit.a is not None and fit.b is not None:
         at = np.linspace(0.0 if cloud.forecasts else float(entropy.min()), float(entropy.max()), 60)
-        label = f"{cloud.name}: fit" + ("" if cloud.believed else ", not to be trusted")
-        curves.append(Curve(label, floats(at), floats(fit.b - fit.a * np.exp(at)), colour, "dashed"))
+        label = "fit" if cloud.believed else "fit, not to be trusted"
+        curves.append(Curve(f"{run.name}: {label}", at, fit.b - fit.a * np.exp(at), run.place, "dashed"))
     return curves
 
 
 def _row(cloud: Cloud) -> list[str]:
     fit = cloud.fit
-    known = cloud.forecasts and fit.low is not None and fit.high is not None
-    figures = [fit.a, fit.b, fit.r_squared, fit.ceiling if known else None]
-    interval = f"{number(fit.low)} to {number(fit.high)}" if known else "\u2013"  # type: ignore[arg-type]
-    return [cloud.name, *("\u2013" if each is None else number(each) for each in figures), interval, str(fit.points)]
+    known = cloud.forecasts and fit.low is not None
+    figures = map(number, (fit.a, fit.b, fit.r_squared, fit.ceiling if known else None))
+    interval = f"{number(fit.low)} to {number(fit.high)}" if known else number(None)
+    return [cloud.run.name, *figures, interval, str(fit.points)]
 
 
 def _verdict(cloud: Cloud) -> str:
     """Whether to trust the fit; a controlled run's fit forecasts nothing, however good it is."""
     fit = cloud.fit
-    if fit.trusted and cloud.broken:
+    if fit.trusted and not cloud.believed:
         return "Don't trust this fit: entropy or score is not finite at the end."
-    if fit.trusted and cloud.steered:
+    if fit.trusted and not cloud.forecasts:
         return f"R\u00b2 = {fit.r_squared:.2f}. Entropy was controlled: the fit describes it, and forecasts nothing."
     return fit.verdict.replace("R^2", "R\u00b2")

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from entropo_plugin.report.figure import Curve, Panel, Section, curve
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.sections.metrics import (
-    ENTROPY,
-    SCORES,
-    TARGET,
-    TRL_ENTROPY,
-    VERL_ENTROPY,
-    entropy_of,
-    lacking,
-    score_of,
-    training_pass,
-    validation_of,
-    validation_passes,
-)
+from entropo_plugin.report.figure import Curve, Panel, Section, curve, lacking
+from entropo_plugin.report.names import ENTROPY, SCORES, TARGET, TRL_ENTROPY, VERL_ENTROPY
+from entropo_plugin.report.run import Run
+from entropo_plugin.report.series import Series
 
 REMEDY = "Log it with +entropo=monitor, or with verl's actor_rollout_ref.actor.calculate_entropy=true."
 HOSTS = {
@@ -29,56 +18,52 @@ HOSTS = {
 
 def overview_section(runs: list[Run]) -> Section:
     """The three panels side by side."""
-    entropy, score = ([run for run in runs if of(run) is not None] for of in (entropy_of, score_of))
-    panels = [_entropy(runs)] if entropy else []
-    panels += [panel for panel in (_solved(runs), _reward(runs)) if panel.curves]
-    missing = lacking(runs, entropy, f"{ENTROPY} and no {VERL_ENTROPY}", REMEDY)
-    missing += lacking(runs, score, " and no ".join(SCORES), "verl logs it at every training step.")
-    return Section("overview", "Entropy, answers and reward", "", panels, missing, _substitutes(entropy))
+    entropy = [each for run in runs for each in _entropy(run)]
+    score = [curve(run, data, "noisy") for run in runs if (data := run.score)]
+    panels = [
+        Panel("Entropy and its target (dashed)", "step", "nats per token", entropy, zero=True),
+        _solved(runs),
+        Panel("Training reward", "step", "mean score of a response", score, zero=True),
+    ]
+    missing = lacking(runs, [run for run in runs if run.entropy], f"{ENTROPY} and no {VERL_ENTROPY}", REMEDY)
+    often = "verl logs it at every training step."
+    missing += lacking(runs, [run for run in runs if run.score], " and no ".join(SCORES), often)
+    return Section("overview", "Entropy, answers and reward", "", panels, missing, _substitutes(runs))
 
 
-def _entropy(runs: list[Run]) -> Panel:
-    curves: list[Curve] = []
-    for place, run in enumerate(runs):
-        data, target = entropy_of(run), run.first_of(TARGET)
-        if data is not None:
-            curves.append(curve(run.name, data, place, "noisy"))
-        if target:
-            curves.append(curve(f"{run.name}: target", target[1], place, "dashed"))
-    return Panel("Entropy and its target (dashed)", "step", "nats per token", curves, zero=True)
+def _entropy(run: Run) -> list[Curve]:
+    data, target = run.entropy, run.metric(TARGET)
+    curves = [curve(run, data, "noisy")] if data else []
+    return [*curves, curve(run, target, "dashed", "target")] if target else curves
 
 
 def _solved(runs: list[Run]) -> Panel:
     """pass@k on one validation set, which the title names; else validation scores; else pass@k in training."""
-    for of, what in ((validation_passes, "pass@k"), (validation_of, "score")):
-        sets = Counter(name for run in runs for name in of(run))
+    scores = [{name: {0: data} for name, data in run.validation.items()} for run in runs]
+    for what, found in (("pass@k", [run.validation_passes for run in runs]), ("score", scores)):
+        sets = Counter(name for each in found for name in each)
         if sets:
             name, more = max(sets, key=lambda name: sets[name]), len(sets) - 1
-            curves = [each for place, run in enumerate(runs) for each in _of_set(run, place, of(run).get(name))]
             title = f"Held-out {what}: {name}" + (f" (and {more} more below)" if more else "")
-            return Panel(title, "step", f"{what}, dashed: k = 1" if of is validation_passes else what, curves)
-    curves = [each for place, run in enumerate(runs) for each in _of_set(run, place, training_pass(run))]
+            label = f"{what}, dashed: k = 1" if what == "pass@k" else what
+            curves = [each for run, data in zip(runs, found, strict=True) for each in _ends(run, data.get(name, {}))]
+            return Panel(title, "step", label, curves)
+    curves = [each for run in runs for each in _ends(run, run.training_pass)]
     return Panel("pass@k on training prompts", "step", "pass@k", curves)
 
 
-def _of_set(run: Run, place: int, data: object) -> list[Curve]:
-    """The largest k, and k = 1 dashed; or the score."""
-    if not isinstance(data, dict):
-        return [] if data is None else [curve(run.name, data, place, "line-dots")]  # type: ignore[arg-type]
-    shown = dict.fromkeys(([max(data)] if data else []) + ([1] if 1 in data else []))
-    return [curve(f"{run.name}: pass@{k}", data[k], place, "line-dots" if k == max(data) else "dashed") for k in shown]
+def _ends(run: Run, passes: dict[int, Series]) -> list[Curve]:
+    """The largest k, and k = 1 dashed; a score, which has no k."""
+    shown = {max(passes): "line-dots"} if passes else {}
+    shown |= {1: "dashed"} if 1 in passes and max(passes) > 1 else {}
+    return [curve(run, passes[k], style, f"pass@{k}" if k else "") for k, style in shown.items()]
 
 
-def _reward(runs: list[Run]) -> Panel:
-    curves = [curve(run.name, data, place, "noisy") for place, run in enumerate(runs) if (data := score_of(run))]
-    return Panel("Training reward", "step", "mean score of a response", curves, zero=True)
-
-
-def _substitutes(have: list[Run]) -> list[str]:
+def _substitutes(runs: list[Run]) -> list[str]:
     """Where the entropy is not ours, what it is a mean of."""
     sentences = []
     for metric, words in HOSTS.items():
-        names = [run.name for run in have if run.first_of(ENTROPY, *HOSTS)[0] == metric]  # type: ignore[index]
+        names = [run.name for run in runs if run.entropy is not None and run.entropy is run.metrics.get(metric)]
         if names:
             sentences.append(f"{', '.join(names)}: entropy drawn from {words}")
     return sentences

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from entropo_plugin.report.figure import Curve, Panel, Section, curve
-from entropo_plugin.report.runs import Run
+import numpy as np
+
+from entropo_plugin.report.figure import Curve, Panel, Section, curve, lacking
+from entropo_plugin.report.run import Run
 from entropo_plugin.report.search import natural
-from entropo_plugin.report.sections.metrics import lacking, training_pass, validation_of, validation_passes
 from entropo_plugin.report.series import Series, summarise
 
 LEAD = (
@@ -17,53 +18,43 @@ REMEDY = (
     "actor_rollout_ref.rollout.val_kwargs.do_sample=true."
 )
 TRAINING = "training prompts"
-HOW = {
-    "validation": "Validation prompts: verl's best@k/mean (a bootstrap), mean@n for k = 1; dashed: first validation.",
-    "training": "Training prompts: the unbiased estimate from each step's groups, last tenth; dashed: first tenth.",
-}
-
-Passes = list[tuple[int, str, dict[int, Series]]]
+HOW_VALIDATION = "Validation prompts: verl's best@k/mean (a bootstrap), mean@n for k = 1; dashed: first validation."
+HOW_TRAINING = "Training prompts: the unbiased estimate from each step's groups, last tenth; dashed: first tenth."
 
 
 def pass_section(runs: list[Run]) -> Section:
     """For each validation set its score, its pass@k over steps and over k; then pass@k on the training prompts."""
-    have = [run for run in runs if training_pass(run) or validation_passes(run)]
-    section = Section("pass", "What gets solved", LEAD, missing=lacking(runs, have, "pass@k", REMEDY))
-    sets = {name for run in runs for name in (*validation_of(run), *validation_passes(run))}
-    for name in sorted(sets, key=natural):
-        scores = [(place, run.name, data) for place, run in enumerate(runs) if (data := validation_of(run).get(name))]
-        lines = [curve(label, data, place, "line-dots") for place, label, data in scores]
-        section.panels.extend([Panel(f"Score: {name}", "step", "mean score of a response", lines)] if lines else [])
-        solved = [(place, run.name, validation_passes(run).get(name, {})) for place, run in enumerate(runs)]
-        section.panels.extend(_panels(solved, name))
-    section.panels.extend(_panels([(place, run.name, training_pass(run)) for place, run in enumerate(runs)], TRAINING))
-    section.remarks.extend([HOW["validation"]] if any(map(validation_passes, runs)) else [])
-    section.remarks.extend([HOW["training"]] if any(map(training_pass, runs)) else [])
-    return section
+    have = [run for run in runs if run.training_pass or run.validation_passes]
+    missing = lacking(runs, have, "pass@k", REMEDY)
+    panels = []
+    for name in sorted({name for run in runs for name in (*run.validation, *run.validation_passes)}, key=natural):
+        scores = [curve(run, data, "line-dots") for run in runs if (data := run.validation.get(name))]
+        panels.append(Panel(f"Score: {name}", "step", "mean score of a response", scores))
+        panels += _panels({run: run.validation_passes.get(name, {}) for run in runs}, name)
+    panels += _panels({run: run.training_pass for run in runs}, TRAINING)
+    how = {HOW_VALIDATION: any(run.validation_passes for run in runs)}
+    how |= {HOW_TRAINING: any(run.training_pass for run in runs)}
+    remarks = [words for words, needed in how.items() if needed]
+    return Section("pass", "What gets solved", LEAD, panels, missing, remarks)
 
 
-def _panels(passes: Passes, where: str) -> list[Panel]:
+def _panels(passes: dict[Run, dict[int, Series]], where: str) -> list[Panel]:
     """pass@k at the largest k over steps, and at the end over k."""
-    steps, ks = [], []
-    for place, name, data in passes:
-        if not data:
-            continue
-        style = "noisy" if where == TRAINING else "line-dots"
-        steps.append(curve(f"{name}: pass@{max(data)}", data[max(data)], place, style))
-        ks += _over_k(place, name, data, where)
-    if not ks:
-        return []
+    solved = {run: data for run, data in passes.items() if data}
+    style = "noisy" if where == TRAINING else "line-dots"
+    steps = [curve(run, data[max(data)], style, f"pass@{max(data)}") for run, data in solved.items()]
+    ks = [each for run, data in solved.items() for each in _over_k(run, data, where)]
     return [
         Panel(f"pass@k at the largest k: {where}", "step", "pass@k", steps),
         Panel(f"pass@k at the end: {where}", "k, responses per prompt", "pass@k", ks, log_x=True, zero=True),
     ]
 
 
-def _over_k(place: int, name: str, data: dict[int, Series], where: str) -> list[Curve]:
-    k = [float(each) for each in data]
-    start = [each.values[0] if where != TRAINING else summarise(each).start for each in data.values()]
-    end = [each.values[-1] if where != TRAINING else summarise(each).end for each in data.values()]
-    lines = [Curve(name, k, list(map(float, end)), place, "line-dots")]
-    if any(len(each) > 1 for each in data.values()):
-        lines.insert(0, Curve(f"{name}: at the start", k, list(map(float, start)), place, "dashed"))
-    return lines
+def _over_k(run: Run, data: dict[int, Series], where: str) -> list[Curve]:
+    """At the end, and dashed at the start; validations are few and not averaged."""
+    ends = [(got.start, got.end) for got in map(summarise, data.values())]
+    if where != TRAINING:
+        ends = [(each.values[0], each.values[-1]) for each in data.values()]
+    start, end = (Series(np.array(list(data)), np.array(side)) for side in zip(*ends, strict=True))
+    first = [curve(run, start, "dashed", "at the start")] if any(len(each) > 1 for each in data.values()) else []
+    return [*first, curve(run, end, "line-dots")]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from entropo_plugin.report.figure import Section, Table
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.sections.metrics import lacking
+from entropo_plugin.report.figure import Section, Table, lacking
+from entropo_plugin.report.run import Run
+from entropo_plugin.report.words import NONE
 
 LEAD = "What was run, when, and with which versions; and every setting in which two runs differ."
 REMEDY = "It is read from run.json, from Hydra's folder (hydra.run.dir) or from verl's own log, beside the metrics."
@@ -16,9 +16,8 @@ def setup_section(runs: list[Run]) -> Section:
     have = [run for run in runs if run.setup.config]
     started = [run for run in runs if run.setup.command or run.setup.started or run.setup.versions]
     rows = differences(have) if len(have) > 1 else []
-    tables = [Table("Settings that differ", ["setting", *(run.name for run in have)], rows[:MOST])] if rows else []
-    if started:
-        tables.append(Table("Starts", ["run", "started", "versions", "command"], list(map(_start, started))))
+    tables = [Table("Settings that differ", ["setting", *(run.name for run in have)], rows[:MOST])]
+    tables.append(Table("Starts", ["run", "started", "versions", "command"], list(map(_start, started))))
     missing = lacking(runs, have, "configuration beside its log", REMEDY)
     return Section("setup", "How the runs were started", LEAD, missing=missing, tables=tables)
 
@@ -26,10 +25,10 @@ def setup_section(runs: list[Run]) -> Section:
 def differences(runs: list[Run]) -> list[list[str]]:
     """One row for each setting that is not the same in all runs."""
     names = sorted({name for run in runs for name in run.setup.config})
-    rows = [[name, *(run.setup.config.get(name, "\u2013") for run in runs)] for name in names]
+    rows = [[name, *(run.setup.config.get(name, NONE) for run in runs)] for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
 
 
 def _start(run: Run) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in run.setup.versions.items())
-    return [run.name, run.setup.started or "\u2013", versions or "\u2013", run.setup.command or "\u2013"]
+    return [run.name, run.setup.started or NONE, versions or NONE, run.setup.command or NONE]

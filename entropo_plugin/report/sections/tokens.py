@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from entropo_plugin.report.figure import Section
-from entropo_plugin.report.runs import Run
-from entropo_plugin.report.sections.metrics import lacking
+from operator import attrgetter
+
+from entropo_plugin.report.figure import Section, lacking
+from entropo_plugin.report.run import Run
+from entropo_plugin.report.search import grouped
 from entropo_plugin.report.tokens import CostlyToken
 
 LEAD = (
@@ -23,16 +25,14 @@ def token_section(runs: list[Run]) -> Section:
     """Excerpts of every run that wrote its tokens down."""
     have = [run for run in runs if run.tokens]
     missing = lacking(runs, have, "side file tokens.jsonl", REMEDY)
-    found = {place: excerpts(run.tokens)[:EXCERPTS] for place, run in enumerate(runs) if run.tokens}
+    found = {run.place: excerpts(run.tokens)[:EXCERPTS] for run in have}
     return Section("tokens", "The most expensive tokens", LEAD, missing=missing, excerpts=found)
 
 
 def excerpts(tokens: list[CostlyToken]) -> list[Excerpt]:
     """One text for each response, with all of its tokens that can be placed in it; the costliest token's first."""
-    responses: dict[tuple[int, str, int], list[CostlyToken]] = {}
-    for token in tokens:
-        responses.setdefault((token.step, token.uid, token.row), []).append(token)
-    return [_text(sorted(same, key=lambda token: token.position)) for same in responses.values()]
+    responses = grouped(tokens, attrgetter("step", "uid", "row")).values()
+    return [_text(sorted(same, key=attrgetter("position"))) for same in responses]
 
 
 def _text(tokens: list[CostlyToken]) -> Excerpt:

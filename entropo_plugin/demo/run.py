@@ -255,8 +255,7 @@ def _story(runs: Any) -> Any:
     from entropo_plugin.report.figure import Panel, curve
     from entropo_plugin.report.sections.overview import overview_section
 
-    found = [(place, run, run.first_of(DISTINCT)) for place, run in enumerate(runs)]
-    curves = [curve(run.name, data[1], place, "noisy") for place, run, data in found if data]
+    curves = [curve(run, data, "noisy") for run in runs if (data := run.metric(DISTINCT))]
     story = overview_section(runs)
     panel = Panel("Different right answers among 8", "step", "answers of a trained prompt", curves, zero=True)
     return replace(story, panels=[*story.panels, panel])

@@ -1,18 +1,64 @@
 """What entropy is doing: pure statistics of one step and of a run."""
 
-from entropo_plugin.monitor.dynamics import ChangeTracker, dynamics_metrics, most_expensive, token_change, token_records
-from entropo_plugin.monitor.law import LawFit, RewardLaw, fit_law
-from entropo_plugin.monitor.precision import PrecisionReport, mismatch_metrics, precision_report
-from entropo_plugin.monitor.samples import (
-    Sampled,
-    diversity_metrics,
-    pass_at_k,
-    pass_metrics,
-    right_entropy_metrics,
-)
-from entropo_plugin.monitor.sessions import Sessions, last_outputs
-from entropo_plugin.monitor.statistics import step_metrics
-from entropo_plugin.monitor.tokens import StepTokens
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from entropo_plugin.monitor.dynamics import (
+        ChangeTracker,
+        dynamics_metrics,
+        most_expensive,
+        token_change,
+        token_records,
+    )
+    from entropo_plugin.monitor.law import LawFit, RewardLaw, fit_law
+    from entropo_plugin.monitor.precision import PrecisionReport, mismatch_metrics, precision_report
+    from entropo_plugin.monitor.samples import (
+        Sampled,
+        diversity_metrics,
+        pass_at_k,
+        pass_metrics,
+        right_entropy_metrics,
+    )
+    from entropo_plugin.monitor.sessions import Sessions, last_outputs
+    from entropo_plugin.monitor.statistics import step_metrics
+    from entropo_plugin.monitor.tokens import StepTokens
+
+# A name and its module, imported when it is asked for: the report wants the law, without torch.
+HOMES = {
+    "dynamics": (
+        "ChangeTracker",
+        "dynamics_metrics",
+        "most_expensive",
+        "token_change",
+        "token_records",
+    ),
+    "law": (
+        "LawFit",
+        "RewardLaw",
+        "fit_law",
+    ),
+    "precision": (
+        "PrecisionReport",
+        "mismatch_metrics",
+        "precision_report",
+    ),
+    "samples": (
+        "Sampled",
+        "diversity_metrics",
+        "pass_at_k",
+        "pass_metrics",
+        "right_entropy_metrics",
+    ),
+    "sessions": (
+        "Sessions",
+        "last_outputs",
+    ),
+    "statistics": ("step_metrics",),
+    "tokens": ("StepTokens",),
+}
 
 __all__ = [
     "ChangeTracker",
@@ -36,3 +82,10 @@ __all__ = [
     "token_change",
     "token_records",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -133,14 +133,16 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog="python -m entropo_plugin.demo.evidence.results", description=__doc__)
     parser.add_argument("file", type=Path, nargs="?", default=Path("runs/evidence/results.csv"))
-    parser.add_argument("--out", type=Path, help="folder of the pictures (default: beside the file)")
+    parser.add_argument("--out", type=Path, help="folder of tables and pictures (default: beside the file)")
     o = parser.parse_args()
-    rows = read(o.file)
+    rows, out = read(o.file), o.out or o.file.parent
     for task, after in sorted({(row["task"], row["after"]) for row in rows}):
         found = results(rows, task, after)
         name = f"{task}-after-{after}" if after else task
-        print(f"## {name}\n\n{table(found)}\n\n{differences(found)}\n")
-        print(draw(found, name, (o.out or o.file.parent) / f"{name}.png"))
+        text = f"{table(found)}\n\n{differences(found)}\n"
+        print(f"## {name}\n\n{text}")
+        print(draw(found, name, out / f"{name}.png"))
+        (out / f"{name}.md").write_text(text)
     return 0
 
 

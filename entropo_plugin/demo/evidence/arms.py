@@ -106,4 +106,14 @@ STUDIES: dict[str, dict[str, Arm]] = {
         "repo-r 0.2 annealed": _ours(OURS, "repo_r", repo={"zeta": {"initial": 0.2} | _annealed()}),
     },
 }
+# twenty steps of a pretrained model, so that a ramp has to be short
+_SHORT = {"fraction": 0.5, "schedule": "linear", "steps": 15}
+STUDIES["pretrained"] = {name: ARMS[name] for name in ("grpo", "repo-r doubling", "KL loss 0.1", "anchored 0.1")} | {
+    "model-based to 0.6": _ours(OURS, "repo_neutral", target={"fraction": 0.6}),
+    "repo-r matched to 0.6": _ours(OURS, "repo_r", repo=_zeta("matched"), target={"fraction": 0.6}),
+    "model-based short ramp": _ours(OURS, "repo_neutral", target=_SHORT),
+    "repo-r matched short ramp": _ours(OURS, "repo_r", repo=_zeta("matched"), target=_SHORT),
+    "model-based": ARMS["model-based"],
+    "repo-r matched": ARMS["repo-r matched"],
+}
 EVERY = ARMS | {name: arm for arms in STUDIES.values() for name, arm in arms.items()}

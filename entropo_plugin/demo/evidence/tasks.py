@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from entropo_plugin.demo import pretrained
 from entropo_plugin.demo import task as sums_task
 
 Prompts = tuple[str, ...]
@@ -31,6 +32,7 @@ class Task:
         warm_steps: supervised steps of 128 examples.
         rate: learning rate of a training, whose multiples are tried.
         rollouts: rollout batches of a training.
+        prompts, updates: prompts of a rollout batch, eight answers each, and optimizer steps on them.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Task:
     rollouts: int
     hidden: int = 64
     layers: int = 2
+    prompts: int = 12
+    updates: int = 4
 
 
 # Three digits of a given sum: 45 to 75 right answers.
@@ -181,12 +185,23 @@ RISING = Task("rising_sums", f"={DIGITS}", 4, *SUM_PROMPTS, _is_rising_sum, _nea
 WALK = Task(
     "walk", f"=-LR{DIGITS}", 42, _numbers(-6, -2, 2, 6), _numbers(-4, 0, 4), _is_walk, _near_walk, 600, 4e-4, 60
 )
+# the demo's pretrained model, with the demo's settings
+PRETRAINED = replace(
+    SUMS,
+    name="smollm2",
+    trained=_numbers(*pretrained.TRAINED),
+    held_out=_numbers(*(number for number in sums_task.NUMBERS if number not in pretrained.TRAINED)),
+    rate=1e-4,
+    rollouts=20,
+    prompts=8,
+    updates=2,
+)
 
 
 @cache
 def named(name: str) -> Task:
     """The task of that name; reasoning-gym is asked only for its own."""
-    for task in (SUMS, RISING, WALK):
+    for task in (SUMS, RISING, WALK, PRETRAINED):
         if task.name == name:
             return task
     if name == "graphs":

@@ -15,8 +15,7 @@ from entropo_plugin.demo.evidence.measure import mean, measured, sample
 from entropo_plugin.demo.evidence.reward import Reward
 from entropo_plugin.demo.evidence.tasks import Task
 
-# 12 prompts x 8 answers a rollout batch, four optimizer steps on 24 each
-PROMPTS, GROUP, UPDATES = 12, 8, 4
+GROUP = 8  # answers to a prompt
 LAST = 10  # rollout batches whose reward and entropy stand for the end
 MEASURED = 16  # prompts of each kind
 CURVES = {
@@ -31,6 +30,7 @@ CURVES = {
     "bf16_share": "entropo/precision/logp_bf16_share",
 }
 DEAD = 0.1
+KEPT = 10_000_000  # parameters; a larger model would fill the disk with runs
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def run(task: Task, arm: Arm, job: Job, folder: Path) -> tuple[dict[str, float],
     trainer.train()
     seconds = time.perf_counter() - began
     curve = curves(trainer.state.log_history)
-    trainer.model.save_pretrained(folder / "model")
+    if trainer.model.num_parameters() < KEPT:
+        trainer.model.save_pretrained(folder / "model")
     return outcome(trainer.model, trainer.processing_class, task, job.seed, curve) | {"seconds": seconds}, curve
 
 
@@ -101,18 +102,18 @@ def _trainer(task: Task, arm: Arm, job: Job, folder: Path) -> Any:
     datasets.disable_progress_bars()
     settings: dict[str, Any] = dict(
         output_dir=str(folder),
-        per_device_train_batch_size=PROMPTS * GROUP // UPDATES,
-        steps_per_generation=UPDATES,
+        per_device_train_batch_size=task.prompts * GROUP // task.updates,
+        steps_per_generation=task.updates,
         num_generations=GROUP,
         max_completion_length=task.response,
         learning_rate=task.rate * job.rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.1},
-        warmup_steps=2 * UPDATES,
+        warmup_steps=2 * task.updates,
         # in a simulation GRPO died less often with the larger epsilon
         adam_epsilon=1e-5,
-        max_steps=job.rollouts * UPDATES,  # optimizer steps, however many micro-batches they have
-        logging_steps=UPDATES,
+        max_steps=job.rollouts * task.updates,  # optimizer steps, however many micro-batches they have
+        logging_steps=task.updates,
         seed=job.seed,
         report_to=[],
         use_cpu=True,

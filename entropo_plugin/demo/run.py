@@ -96,7 +96,8 @@ LABELS = {
     "repo_d": "REPO-D",
     "repo_neutral": "model-based REPO",
 }
-DEFAULT = ["repo_r", "repo_neutral"]
+# what one would take without us, and ours that needs no reference model either
+DEFAULT = ["kl_loss", "repo_r"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

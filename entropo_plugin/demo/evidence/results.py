@@ -142,7 +142,7 @@ def main() -> int:
         text = f"{table(found)}\n\n{differences(found)}\n"
         print(f"## {name}\n\n{text}")
         print(draw(found, name, out / f"{name}.png"))
-        (out / f"{name}.md").write_text(text)
+        (out / f"{name}.txt").write_text(text)
     return 0
 
 

@@ -14,6 +14,7 @@ from entropo_plugin.objectives.pull import (
     entropy_pull,
     matched_zeta,
     neutral_step,
+    response_weights,
     token_weights,
 )
 from entropo_plugin.objectives.ratio import count_nonfinite, log_ratio, response_only
@@ -81,6 +82,7 @@ __all__ = [
     "repo_neutral",
     "repo_r",
     "response_only",
+    "response_weights",
     "select_band",
     "select_top",
     "selection_metrics",

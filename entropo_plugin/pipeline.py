@@ -16,7 +16,7 @@ from entropo_plugin.methods.active import selection_name
 from entropo_plugin.methods.base import Method, Tokens
 from entropo_plugin.monitor import StepTokens
 from entropo_plugin.objectives import response_only
-from entropo_plugin.objectives.exact import exact_mean, in_row_blocks, readable_tokens
+from entropo_plugin.objectives.exact import exact_mean, in_row_blocks, one_thread, readable_tokens
 from entropo_plugin.run import Run
 
 Methods = Sequence[Method]
@@ -52,6 +52,7 @@ def _measures(method: Method) -> bool:
     return any(each.law == MEASURED for each in method.coefficients().values())
 
 
+@one_thread()
 def prepare_batch(run: Run, tokens: Tokens) -> Prepared:
     """Choose, measure, shape and drop over the whole rollout batch.
 

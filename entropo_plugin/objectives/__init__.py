@@ -30,6 +30,7 @@ from entropo_plugin.objectives.repo import (
 )
 from entropo_plugin.objectives.selection import (
     ResponseKeys,
+    centre_of,
     clip_cov_mask,
     covariance,
     kl_cov_mask,
@@ -54,6 +55,7 @@ __all__ = [
     "TokenStatistics",
     "adapo",
     "ce_gppo",
+    "centre_of",
     "clip_cov",
     "clip_cov_mask",
     "clip_sides",

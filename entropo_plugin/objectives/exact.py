@@ -1,13 +1,14 @@
 """Sums and ranks over a whole batch: the same bits for every order of its tokens, in little memory.
 
 The mean is an integer sum, so that nothing is rounded twice. Batches are read in blocks of rows: what is computed from
-a block stays in cache, costs no memory of the batch's size, and is too small for torch to wake its threads.
+a block stays in cache and costs no memory of the batch's size.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +18,20 @@ BLOCK = 1 << 15
 SAMPLE = 1 << 16
 # Brackets of ranks that are closer than this share of the sample are read as one.
 NEAR = 1 / 32
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch's operations on the calling thread: blocks are so small that waking others costs more than it saves.
+
+    Sums of floating-point numbers then have the same bits for every number of threads.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def row_blocks(values: Tensor) -> Iterator[slice]:
@@ -69,22 +84,22 @@ def exact_mean(values: Tensor, kept: Tensor, absolute: bool = False) -> float:
         values: finite where kept.
         kept: ``(batch, response)`` boolean.
     """
-    return exact_means(values, kept)[absolute]
+    return exact_means(values, kept, (absolute,))[0]
 
 
-def exact_means(values: Tensor, kept: Tensor) -> tuple[float, float]:
-    """:func:`exact_mean` of the values and of their sizes."""
+def exact_means(values: Tensor, kept: Tensor, absolute: Sequence[bool] = (False, True)) -> list[float]:
+    """:func:`exact_mean` for each of ``absolute``, in one reading: of the values and of their sizes."""
     count = int(kept.count_nonzero())
     largest = max(float(each.abs().amax()) for each in _kept(values, kept)) if count else 0.0
     if largest == 0:
-        return 0.0, 0.0
+        return [0.0] * len(absolute)
     bits = min(1000, 62 - count.bit_length() - math.frexp(largest)[1])
-    total = size = 0
+    totals = [0] * len(absolute)
     for each in _kept(values, kept):
         whole = each.double().mul_(2.0**bits).round_().long()
-        total += int(whole.sum())
-        size += int(whole.abs_().sum())
-    return math.ldexp(float(total), -bits) / count, math.ldexp(float(size), -bits) / count
+        sums = (int((whole.abs() if sizes else whole).sum()) for sizes in absolute)
+        totals = [before + more for before, more in zip(totals, sums, strict=True)]
+    return [math.ldexp(float(total), -bits) / count for total in totals]
 
 
 def _kept(values: Tensor, kept: Tensor) -> Iterator[Tensor]:

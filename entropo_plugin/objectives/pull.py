@@ -141,8 +141,8 @@ def _pull_of_tokens(
     """Each readable token's weight, and its part in every mean of :class:`EntropyPull`; ``(tokens,)`` in fp64."""
     readable = mask.bool() & (logp < math.inf) & entropy.isfinite() & advantage.isfinite()
     kept = readable.flatten().nonzero()[:, 0]
-    old, entropies, gain = (each.flatten()[kept].double() for each in (logp, entropy, advantage))
-    share = torch.ones_like(old) if weight is None else weight.flatten()[kept].double()
+    old, entropies, gain = (each.flatten().index_select(0, kept).double() for each in (logp, entropy, advantage))
+    share = torch.ones_like(old) if weight is None else weight.flatten().index_select(0, kept).double()
     centred, p = stand_in(old.clamp_(min=LOWEST), entropies, floor), old.exp()
     pull, square, size = p * gain * centred, p * centred**2, gain.abs()
     return share, (pull, square, square * size.clamp(min=least), pull.abs(), size, centred.abs_())

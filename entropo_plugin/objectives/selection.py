@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,28 +34,47 @@ BINS = 1 << 12
 QUANTILES = (50, 98, 99.8, 99.98)
 
 
+class Centre(NamedTuple):
+    """What the covariance of a batch is taken about.
+
+    Attributes:
+        readable: ``(batch, response)`` boolean, response tokens at which log-prob and advantage are finite.
+        logp, advantage: means over them.
+    """
+
+    readable: Tensor
+    logp: float
+    advantage: float
+
+
 @same_shape("logp", "advantage", "mask")
-def covariance(logp: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+def centre_of(logp: Tensor, advantage: Tensor, mask: Tensor) -> Centre:
+    """:class:`Centre` of a batch, for those who need it twice; arguments as for :func:`covariance`."""
+    readable = readable_tokens(mask, logp, advantage)
+    return Centre(readable, exact_mean(logp.detach(), readable), exact_mean(advantage.detach(), readable))
+
+
+@same_shape("logp", "advantage", "mask")
+def covariance(logp: Tensor, advantage: Tensor, mask: Tensor, centre: Centre | None = None) -> Tensor:
     """``Cov_i = (log p_i - mean log p) * (A_i - mean A)`` over the response tokens (arXiv 2505.22617, eq. 10).
 
     Args:
         logp: ``(batch, response)`` log-probs of pi_old, nats.
         advantage: ``(batch, response)`` advantages before any shaping.
         mask: ``(batch, response)`` non-zero on response tokens.
+        centre: of this batch, from :func:`centre_of`, where it is known.
 
     Returns:
         ``(batch, response)`` fp64, detached; NaN in the padding and where an input is not finite. Such tokens enter
         no mean and are never selected.
     """
-    logp, advantage = logp.detach(), advantage.detach()
-    readable = readable_tokens(mask, logp, advantage)
-    level, gain = exact_mean(logp, readable), exact_mean(advantage, readable)
+    readable, mean_logp, mean_advantage = centre or centre_of(logp, advantage, mask)
 
-    def centred(logp: Tensor, advantage: Tensor, readable: Tensor) -> Tensor:
-        product = (logp.double() - level).mul_(advantage.double() - gain)
+    def of_block(logp: Tensor, advantage: Tensor, readable: Tensor) -> Tensor:
+        product = (logp.double() - mean_logp).mul_(advantage.double() - mean_advantage)
         return product.masked_fill_(~readable, math.nan)
 
-    return in_row_blocks(centred, logp, advantage, readable)
+    return in_row_blocks(of_block, logp.detach(), advantage.detach(), readable)
 
 
 def quota(mask: Tensor, ratio: float) -> int:
@@ -283,14 +303,14 @@ def selection_metrics(cov: Tensor, advantage: Tensor, selected: Tensor) -> dict[
 
 
 @same_shape("logp", "advantage", "mask")
-def positive_ceiling(logp: Tensor, advantage: Tensor, mask: Tensor) -> float:
+def positive_ceiling(logp: Tensor, advantage: Tensor, mask: Tensor, centre: Centre | None = None) -> float:
     """Highest covariance a token of the largest advantage can have: ``(max A - mean A) * mean(-log p)`` (ours).
 
     Clip-Cov reaches no token of a right answer when this is below its lower bound, for groups of 8 once
     ``mean(-log p) < 0.40`` nats with the published bound 1.
     """
-    kept = readable_tokens(mask, logp, advantage)
+    kept, mean_logp, mean_advantage = centre or centre_of(logp, advantage, mask)
     if not kept.any():
         return 0.0
     highest = max(float(advantage[rows].masked_fill(~kept[rows], -math.inf).max()) for rows in row_blocks(kept))
-    return (highest - exact_mean(advantage, kept)) * -exact_mean(logp, kept)
+    return (highest - mean_advantage) * -mean_logp

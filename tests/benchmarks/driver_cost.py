@@ -24,6 +24,7 @@ METHODS = {
     "clip_cov": {"clip_cov": {"ratio": 0.0002}},
     "kl_cov": {"kl_cov": {"ratio": 0.0002}},
     "top_entropy": {},
+    "repo_neutral, clip_cov": {"clip_cov": {"ratio": 0.0002}},
 }
 LENGTH = 8192
 SIZES = (10**5, 10**6, 10**7)
@@ -41,7 +42,7 @@ def batch(size):
 
 
 def run_of(method):
-    settings = parse({"methods": [method]} | METHODS[method])
+    settings = parse({"methods": method.split(", ")} | METHODS[method])
     run = Run(activate(settings, Host(estimator="grpo")), settings)
     run.loop.observe(5.0, 10)
     return run

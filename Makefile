@@ -22,7 +22,7 @@ STARTED := $(shell date +%s)
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE = $(VENV)/bin/python -m compileall -q -x '/(tests?|testing|rllib)/|/transformers/models/' $(VENV)/lib
 
-.PHONY: demo test lint fix docs unit coverage patches e2e browser bench fuzz contract faults scale package control clean
+.PHONY: demo test lint fix docs unit coverage patches e2e browser bench fuzz contract faults scale package control triton clean
 
 # The second core compiles while the first makes the model.
 demo: $(VENV)/.installed
@@ -110,6 +110,16 @@ bench: $(VENV)/.installed $(VENV)/.dev
 # every law in a simulated closed loop, as a table; CONTROL_ARGS="--laws model --seeds 2"
 control: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/benchmarks/closed_loop.py $(CONTROL_ARGS)
+
+# The kernels of objectives/token_statistics_triton.py in Triton's interpreter, and compiled for a GPU that need not be
+# here. Triton takes 1 GB, and slows the start of whatever finds it, so that it stays outside the environment.
+triton: $(VENV)/.installed $(VENV)/.dev $(VENV)/triton
+	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/triton TRITON_INTERPRET=1 \
+		$(VENV)/bin/pytest tests/objectives/test_token_statistics_triton.py
+
+$(VENV)/triton: $(VENV)/.host
+	$(PIP) install -q --no-compile --no-deps --target $@ "triton==3.9.0"
+	touch $@
 
 # The tests run against the installed wheel, never against the source tree.
 $(VENV)/.installed: $(VENV)/.host $(SOURCES)

@@ -4,8 +4,9 @@ Run: python tests/benchmarks/step_cost.py [ROUNDS]; each training takes about a 
 next one backwards. A Qwen2 of four layers, hidden size 128 and 2,048 tokens; 64 responses of up to 128 tokens a step. A
 model this small makes our share larger than a real one would.
 
-Prints one line of JSON: the median of stock's seconds a step, and each run's median beyond stock's as a share of it: of
-the whole step, and of the step without sampling, which varies most. `stock again` is stock against itself: the noise.
+Prints one line of JSON: stock's seconds a step, and how far each run lies beyond stock, as a share of it. `processor`
+is the mean over the steps of the processor's seconds of all processes of the training, `step` the median of verl's own
+`timing_s/step`, and `without sampling` of that less `timing_s/gen`. `stock again` is stock against itself: the noise.
 """
 
 import json
@@ -14,6 +15,8 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+
+import psutil
 
 from entropo_plugin import launch
 
@@ -28,7 +31,7 @@ RUNS = {
     "stock again": STOCK,
 }
 # the first steps compile, allocate and import
-STEPS, WARM = 9, 3
+STEPS, WARM = 8, 2
 VOCABULARY, LENGTH = 2048, 128
 
 
@@ -69,37 +72,51 @@ def overrides(made, where):
     ]
 
 
-def steps(made, where, own):
-    """Seconds of each step after the warm-up: all of it, and without sampling."""
-    launch.train(where, [*overrides(made, where), *own], lambda line: None, stall_seconds=420)
-    lines = [line["data"] for line in launch.read_steps(where / "metrics.jsonl")]
-    timed = [line for line in lines if "timing_s/step" in line][WARM:]
-    return [(line["timing_s/step"], line["timing_s/step"] - line["timing_s/gen"]) for line in timed]
+def processor():
+    """Seconds of every process that we started and that lives, Ray's own included."""
+    spent = 0.0
+    for child in psutil.Process().children(recursive=True):
+        try:
+            spent += sum(child.cpu_times()[:2])
+        except psutil.Error:
+            continue
+    return spent
+
+
+def training(made, where, own):
+    """Seconds of each step after the warm-up, by what they measure."""
+    marks = []
+    launch.train(where, [*overrides(made, where), *own], lambda line: marks.append(processor()), stall_seconds=420)
+    lines = [line["data"] for line in launch.read_steps(where / "metrics.jsonl") if "timing_s/step" in line["data"]]
+    spent = (marks[-1] - marks[WARM - 1]) / (len(marks) - WARM)
+    step = [line["timing_s/step"] for line in lines[WARM:]]
+    rest = [line["timing_s/step"] - line["timing_s/gen"] for line in lines[WARM:]]
+    return {"processor": [spent], "step": step, "without sampling": rest}
 
 
 def measure(place, rounds):
-    made, seconds = place / "task", {name: [] for name in RUNS}
+    made, seconds = place / "task", {name: {} for name in RUNS}
     make(made)
     for turn in range(rounds):
         for name in [*RUNS][:: -1 if turn % 2 else 1]:
-            seconds[name] += steps(made, place / f"{name.replace(' ', '_')}{turn}", RUNS[name])
-            print(name, turn, medians(seconds[name]), file=sys.stderr, flush=True)
-    return {name: medians(each) for name, each in seconds.items()}
+            for what, each in training(made, place / f"{name.replace(' ', '_')}{turn}", RUNS[name]).items():
+                seconds[name].setdefault(what, []).extend(each)
+            print(name, turn, summary(seconds[name]), file=sys.stderr, flush=True)
+    return {name: summary(each) for name, each in seconds.items()}
 
 
-def medians(seconds):
-    return [round(statistics.median(part), 4) for part in zip(*seconds, strict=True)]
-
-
-def beyond(own, stock):
-    return [round(part / base - 1, 4) for part, base in zip(own, stock, strict=True)]
+def summary(seconds):
+    return {what: round(statistics.median(each), 4) for what, each in seconds.items()}
 
 
 def main():
     with tempfile.TemporaryDirectory() as place:
         found = measure(Path(place), int(sys.argv[1]) if len(sys.argv) > 1 else 1)
     stock = found.pop("stock")
-    print(json.dumps({"stock_s": stock, "beyond_stock": {name: beyond(own, stock) for name, own in found.items()}}))
+    beyond = {
+        name: {what: round(each / stock[what] - 1, 4) for what, each in own.items()} for name, own in found.items()
+    }
+    print(json.dumps({"stock_s": stock, "beyond_stock": beyond}))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What the driver's part of one step costs: choosing, measuring and shaping 10^5 to 10^7 response tokens.
 
-Run: make bench. Two threads. Prints one line of JSON for each method: the processor's seconds for every size (both
-threads together, best of three), and at the largest one the peak of memory beyond the batch in bytes a token.
+Run: make bench. Prints one line of JSON for each method, and for two together: the processor's seconds for every size
+(best of three; torch has two threads, of which the driver uses one), and at the largest size the peak of memory beyond
+the batch in bytes a token.
 """
 
 import json

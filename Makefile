@@ -22,7 +22,7 @@ STARTED := $(shell date +%s)
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE = $(VENV)/bin/python -m compileall -q -x '/(tests?|testing|rllib)/|/transformers/models/' $(VENV)/lib
 
-.PHONY: demo test lint fix docs unit coverage patches e2e browser bench fuzz contract faults scale package control evidence \
+.PHONY: demo test lint fix docs unit coverage patches e2e browser bench fuzz contract faults scale package control triton evidence \
 	clean
 
 # The second core compiles while the first makes the model.
@@ -105,6 +105,7 @@ bench: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/python tests/benchmarks/monitor_cost.py
 	$(VENV)/bin/python tests/benchmarks/driver_cost.py
 	$(VENV)/bin/python tests/benchmarks/token_statistics.py
+	$(VENV)/bin/python tests/benchmarks/report_cost.py
 	$(VENV)/bin/python tests/benchmarks/loss_cost.py
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/benchmarks/trl_cost.py
 
@@ -116,6 +117,16 @@ control: $(VENV)/.installed
 evidence: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/python -m entropo_plugin.demo.evidence $(EVIDENCE_ARGS)
 	$(VENV)/bin/python -m entropo_plugin.demo.evidence.results runs/evidence/results.csv
+
+# The kernels of objectives/token_statistics_triton.py in Triton's interpreter, and compiled for a GPU that need not be
+# here. Triton takes 1 GB, and slows the start of whatever finds it, so that it stays outside the environment.
+triton: $(VENV)/.installed $(VENV)/.dev $(VENV)/triton
+	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/triton TRITON_INTERPRET=1 \
+		$(VENV)/bin/pytest tests/objectives/test_token_statistics_triton.py
+
+$(VENV)/triton: $(VENV)/.host
+	$(PIP) install -q --no-compile --no-deps --target $@ "triton==3.9.0"
+	touch $@
 
 # The tests run against the installed wheel, never against the source tree.
 $(VENV)/.installed: $(VENV)/.host $(SOURCES)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from entropo_plugin.control import MEASURED
@@ -17,7 +16,7 @@ from entropo_plugin.methods.active import selection_name
 from entropo_plugin.methods.base import Method, Tokens
 from entropo_plugin.monitor import StepTokens
 from entropo_plugin.objectives import response_only
-from entropo_plugin.objectives.exact import exact_mean
+from entropo_plugin.objectives.exact import exact_mean, in_row_blocks, one_thread, readable_tokens
 from entropo_plugin.run import Run
 
 Methods = Sequence[Method]
@@ -53,6 +52,7 @@ def _measures(method: Method) -> bool:
     return any(each.law == MEASURED for each in method.coefficients().values())
 
 
+@one_thread()
 def prepare_batch(run: Run, tokens: Tokens) -> Prepared:
     """Choose, measure, shape and drop over the whole rollout batch.
 
@@ -64,9 +64,9 @@ def prepare_batch(run: Run, tokens: Tokens) -> Prepared:
     prepared.selected, prepared.metrics = select(run.methods, tokens, run.coefficients(), DRIVER)
     run.measure(tokens)
     if any(method.shapes == "driver" for method in run.methods):
-        shifts: dict[str, Tensor] = {}
+        shifts: dict[str, float] = {}
         shaped = response_only(shape(run.methods, tokens, run.coefficients(), "driver", shifts), tokens.mask)
-        prepared.metrics |= {name: mean_of(moved, tokens.mask) for name, moved in shifts.items()}
+        prepared.metrics |= shifts
         prepared.advantage, prepared.shaped = shaped, True
     if any(method.drops for method in run.methods):
         prepared.advantage = drop(run.methods, prepared.advantage, prepared.selected)
@@ -78,9 +78,7 @@ def prepare_batch(run: Run, tokens: Tokens) -> Prepared:
 def _dropped(methods: Methods, selected: Selected, mask: Tensor) -> dict[str, float]:
     """The share of the response tokens that each method drops, as the workers log it of a loss of its own."""
     return {
-        selection_name(methods, method, f"entropo/selection/{method.acts_on}"): mean_of(
-            selected[method.name].double(), mask
-        )
+        selection_name(methods, method, f"entropo/selection/{method.acts_on}"): _share(selected[method.name], mask)
         for method in methods
         if method.drops and method.name in selected
     }
@@ -104,18 +102,19 @@ def shape(
     tokens: Tokens,
     coefficients: Coefficients,
     where: str,
-    shifts: dict[str, Tensor] | None = None,
+    shifts: dict[str, float] | None = None,
 ) -> Tensor:
     """The advantages after every shape of ``where``, ``driver`` or ``worker``, in the methods' order.
 
     Args:
-        shifts: receives, by the name of its metric, how far each method moved them, ``(batch, response)``.
+        shifts: receives, by the name of its metric, how far each method moved them: the mean over the response tokens.
     """
     for method in methods:
         if method.shapes == where:
             advantage = method.shape(tokens, coefficients[method.name])
             if shifts is not None:
-                shifts[selection_name(methods, method, "entropo/shift")] = (advantage - tokens.advantage).abs()
+                moved = in_row_blocks(lambda after, before: (after - before).abs(), advantage, tokens.advantage)
+                shifts[selection_name(methods, method, "entropo/shift")] = mean_of(moved, tokens.mask)
             tokens = replace(tokens, advantage=advantage)
     return tokens.advantage
 
@@ -124,7 +123,7 @@ def drop(methods: Methods, advantage: Tensor, selected: Selected) -> Tensor:
     """Zero for the tokens that a method drops: without an advantage a token has neither loss nor gradient."""
     for method in methods:
         if method.drops and method.name in selected:
-            advantage = torch.where(selected[method.name], torch.zeros_like(advantage), advantage)
+            advantage = advantage.masked_fill(selected[method.name], 0)
     return advantage
 
 
@@ -166,5 +165,10 @@ def preview(tokens: StepTokens, run: Run) -> StepTokens:
 
 def mean_of(values: Tensor, mask: Tensor) -> float:
     """Mean of ``(batch, response)`` values over the response tokens at which they are finite; 0 without one."""
-    kept = mask.bool() & values.isfinite()
-    return exact_mean(values, kept)
+    return exact_mean(values, readable_tokens(mask, values))
+
+
+def _share(marks: Tensor, mask: Tensor) -> float:
+    """Of the response tokens, how many are marked; 0 without one."""
+    marked = in_row_blocks(lambda marks, mask: marks & mask.bool(), marks, mask)
+    return int(marked.count_nonzero()) / max(1, int(mask.count_nonzero()))

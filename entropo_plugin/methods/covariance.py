@@ -10,7 +10,7 @@ from torch import Tensor
 from entropo_plugin.control import Anneal, Coefficient, Options
 from entropo_plugin.fields import ConfigError
 from entropo_plugin.methods.base import Method, Tokens
-from entropo_plugin.objectives import ResponseKeys, covariance, positive_ceiling, selection_metrics
+from entropo_plugin.objectives import ResponseKeys, centre_of, covariance, positive_ceiling, selection_metrics
 
 SCOPES = ("global", "mini_batch", "micro_batch")
 SCOPE = "tokens that share means and quota: the rollout batch's, an optimizer step's, or as in verl a micro-batch's"
@@ -76,7 +76,9 @@ class CovarianceMethod(Method):
             return self.select_micro(tokens, c), {}
         logp, advantage, mask = tokens.log_prob, tokens.advantage, tokens.mask
         order = ResponseKeys(tokens.keys, self.settings.seed, tokens.step)
-        cov = covariance(logp, advantage, mask)
+        centre = centre_of(logp, advantage, mask)
+        cov, ceiling = covariance(logp, advantage, mask, centre), positive_ceiling(logp, advantage, mask, centre)
+        del centre
         if self.selects == "global" or tokens.parts is None:
             chosen = self.choose(cov, mask, order, c)
         else:
@@ -84,14 +86,12 @@ class CovarianceMethod(Method):
             for rows in tokens.parts:
                 own = covariance(logp[rows], advantage[rows], mask[rows])
                 chosen[rows] = self.choose(own, mask[rows], order.of(rows), c)
-        return chosen, self._metrics(tokens, cov, chosen)
+        return chosen, self._metrics(tokens, cov, chosen, ceiling)
 
-    def _metrics(self, tokens: Tokens, cov: Tensor, chosen: Tensor) -> dict[str, float]:
+    def _metrics(self, tokens: Tokens, cov: Tensor, chosen: Tensor, ceiling: float) -> dict[str, float]:
         summary = selection_metrics(cov, tokens.advantage, chosen)
         metrics = {f"entropo/selection/{NAMES[name]}": summary[name] for name in NAMES if name in summary}
-        if not summary:
-            return metrics
-        return metrics | {"entropo/selection/ceiling": positive_ceiling(tokens.log_prob, tokens.advantage, tokens.mask)}
+        return metrics | ({"entropo/selection/ceiling": ceiling} if summary else {})
 
     def choose(self, cov: Tensor, mask: Tensor, order: ResponseKeys, c: Mapping[str, float]) -> Tensor:
         """``(batch, response)`` boolean from the covariance and the seeded order of the tokens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from entropo_plugin.objectives import (
     entropy_pull,
     group_advantage,
     leave_one_out,
+    response_weights,
     stand_in,
-    token_weights,
 )
+from entropo_plugin.objectives.exact import in_row_blocks
 
 # The laws that start from a value; `matched` measures its first one.
 STARTED = "law=doubling|fixed|pi|annealed"
@@ -148,10 +149,21 @@ class RepoMethod(Method):
         """``L``, or the raw log-prob in its place."""
         return stand_in(tokens.log_prob, tokens.entropy if exact else None, self.settings.logp_floor)
 
+    def with_centred(self, tokens: Tokens, shaped: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """``shaped(A, L)`` with the exact L, block by block: no L of the whole batch is held."""
+        assert tokens.entropy is not None
+        floor = self.settings.logp_floor
+        return in_row_blocks(
+            lambda advantage, logp, entropy: shaped(advantage, stand_in(logp, entropy, floor)),
+            tokens.advantage,
+            tokens.log_prob,
+            tokens.entropy,
+        )
+
     def pull_of(self, tokens: Tokens, least: float = 0.0) -> EntropyPull:
         """How this batch pulls on entropy, its tokens weighed as the host's loss weighs them."""
         assert tokens.entropy is not None
-        weight = token_weights(tokens.mask, self.host.loss_agg_mode)
+        weight = response_weights(tokens.mask, self.host.loss_agg_mode).expand(tokens.mask.shape)
         floor = self.settings.logp_floor
         return entropy_pull(tokens.log_prob, tokens.entropy, tokens.advantage, tokens.mask, weight, floor, least)
 

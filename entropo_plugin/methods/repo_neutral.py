@@ -89,7 +89,7 @@ class RepoNeutral(RepoMethod):
 
     def shape(self, tokens: Tokens, c: Mapping[str, float]) -> Tensor:
         beta = torch.tensor(c["beta_neutral"], dtype=torch.float64)
-        return repo_neutral(tokens.advantage, self.stand_in(tokens, exact=True), beta)
+        return self.with_centred(tokens, lambda advantage, centred: repo_neutral(advantage, centred, beta))
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self.memory)

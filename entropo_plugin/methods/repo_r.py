@@ -84,7 +84,7 @@ class RepoR(RepoMethod):
 
     def shape(self, tokens: Tokens, c: Mapping[str, float]) -> Tensor:
         if self.matched:
-            return repo_matched(tokens.advantage, self.stand_in(tokens, exact=True), c["zeta"], self.least)
+            return self.with_centred(tokens, lambda base, centred: repo_matched(base, centred, c["zeta"], self.least))
         return repo_r(tokens.advantage, self.stand_in(tokens, self.settings.center), c["zeta"])
 
     def state_dict(self) -> dict[str, Any]:

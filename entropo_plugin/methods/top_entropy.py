@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from entropo_plugin.fields import key
 from entropo_plugin.methods.base import Method, Tokens
 from entropo_plugin.methods.registry import register
-from entropo_plugin.objectives.exact import quantile
+from entropo_plugin.objectives.exact import in_row_blocks, quantile, readable_tokens
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,11 @@ class TopEntropyMethod(Method):
 
     def select(self, tokens: Tokens, c: Mapping[str, float]) -> tuple[Tensor, dict[str, float]]:
         assert tokens.entropy is not None
-        readable = tokens.mask.bool() & tokens.entropy.isfinite()
-        count = int(readable.sum())
-        threshold = quantile(tokens.entropy.masked_fill(~readable, math.nan), 1 - self.settings.share)
-        dropped = readable & (tokens.entropy.double() < threshold)
-        return dropped, {"entropo/selection/share": int(dropped.sum()) / max(1, count)}
+        readable = readable_tokens(tokens.mask, tokens.entropy)
+        count = int(readable.count_nonzero())
+        threshold = quantile(tokens.entropy, 1 - self.settings.share, readable)
+        dropped = in_row_blocks(lambda h, kept: kept & (h.double() < threshold), tokens.entropy, readable)
+        return dropped, {"entropo/selection/share": int(dropped.count_nonzero()) / max(1, count)}
 
     def describe(self) -> str:
         return f"gradient on the {self.settings.share:.4g} of the tokens with most entropy"

@@ -14,6 +14,7 @@ from entropo_plugin.objectives.pull import (
     entropy_pull,
     matched_zeta,
     neutral_step,
+    response_weights,
     token_weights,
 )
 from entropo_plugin.objectives.ratio import count_nonfinite, log_ratio, response_only
@@ -29,6 +30,7 @@ from entropo_plugin.objectives.repo import (
 )
 from entropo_plugin.objectives.selection import (
     ResponseKeys,
+    centre_of,
     clip_cov_mask,
     covariance,
     kl_cov_mask,
@@ -53,6 +55,7 @@ __all__ = [
     "TokenStatistics",
     "adapo",
     "ce_gppo",
+    "centre_of",
     "clip_cov",
     "clip_cov_mask",
     "clip_sides",
@@ -82,6 +85,7 @@ __all__ = [
     "repo_neutral",
     "repo_r",
     "response_only",
+    "response_weights",
     "select_band",
     "select_top",
     "selection_metrics",

@@ -78,13 +78,21 @@ def token_weights(mask: Tensor, mode: str) -> Tensor:
     Raises:
         ValueError: a mode whose weights are not known.
     """
+    return mask.bool().double() * response_weights(mask, mode)
+
+
+def response_weights(mask: Tensor, mode: str) -> Tensor:
+    """``(batch, 1)`` fp64, the weight that :func:`token_weights` gives to every token of a response.
+
+    Args:
+        mask, mode: as for :func:`token_weights`.
+    """
     if mode not in AGGREGATION_MODES:
         raise ValueError(f"loss_agg_mode={mode!r}: how it weighs tokens is not known; take one of {AGGREGATION_MODES}.")
-    kept = mask.bool().double()
-    if mode == "seq-mean-token-mean":
-        kept = kept / kept.sum(-1, keepdim=True).clamp(min=1)
-    total = kept.sum()
-    return kept / torch.where(total > 0, total, torch.ones_like(total))
+    length = mask.count_nonzero(-1)[:, None].double()
+    if mode != "seq-mean-token-mean":
+        return torch.ones_like(length) / length.sum().clamp(min=1)
+    return (1 / length.clamp(min=1)) / length.count_nonzero().clamp(min=1)
 
 
 @same_shape("logp", "entropy", "advantage", "mask", "weight")
@@ -107,7 +115,8 @@ def entropy_pull(
         logp, entropy: ``(batch, response)`` of pi_old, nats.
         advantage: ``(batch, response)`` before any shaping.
         mask: ``(batch, response)``, non-zero on response tokens.
-        weight: ``(batch, response)`` from :func:`token_weights`; None weighs all response tokens alike.
+        weight: ``(batch, response)`` from :func:`token_weights`, or :func:`response_weights` expanded to it; None
+            weighs all response tokens alike.
         floor: log-probs below are raised to it in L, as in :func:`stand_in`.
         least: a of :func:`entropo_plugin.objectives.repo_matched`.
     """
@@ -130,12 +139,13 @@ def _pull_of_tokens(
     least: float,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Each readable token's weight, and its part in every mean of :class:`EntropyPull`; ``(tokens,)`` in fp64."""
-    kept = mask.bool() & (logp < math.inf) & entropy.isfinite() & advantage.isfinite()
-    old, gain = logp[kept].double().clamp(min=LOWEST), advantage[kept].double()
-    centred, p = stand_in(old, entropy[kept].double(), floor), old.exp()
-    share = torch.ones_like(old) if weight is None else weight[kept].double()
-    pull, square = p * gain * centred, p * centred**2
-    return share, (pull, square, square * gain.abs().clamp(min=least), pull.abs(), gain.abs(), centred.abs())
+    readable = mask.bool() & (logp < math.inf) & entropy.isfinite() & advantage.isfinite()
+    kept = readable.flatten().nonzero()[:, 0]
+    old, entropies, gain = (each.flatten().index_select(0, kept).double() for each in (logp, entropy, advantage))
+    share = torch.ones_like(old) if weight is None else weight.flatten().index_select(0, kept).double()
+    centred, p = stand_in(old.clamp_(min=LOWEST), entropies, floor), old.exp()
+    pull, square, size = p * gain * centred, p * centred**2, gain.abs()
+    return share, (pull, square, square * size.clamp(min=least), pull.abs(), size, centred.abs_())
 
 
 def neutral_step(

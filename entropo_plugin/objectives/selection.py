@@ -8,42 +8,73 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from entropo_plugin.objectives.exact import exact_mean, ranked, row_blocks
+from entropo_plugin.objectives.exact import (
+    exact_mean,
+    exact_means,
+    in_row_blocks,
+    marked,
+    ranked,
+    readable_tokens,
+    row_blocks,
+)
 from entropo_plugin.shapes import same_shape
 
 GOLDEN = 0x9E3779B97F4A7C15
 STRIDE = GOLDEN - (1 << 64)
+# of the keys' highest bits
+BINS = 1 << 12
 # of the covariance, in %
 QUANTILES = (50, 98, 99.8, 99.98)
 
 
+class Centre(NamedTuple):
+    """What the covariance of a batch is taken about.
+
+    Attributes:
+        readable: ``(batch, response)`` boolean, response tokens at which log-prob and advantage are finite.
+        logp, advantage: means over them.
+    """
+
+    readable: Tensor
+    logp: float
+    advantage: float
+
+
 @same_shape("logp", "advantage", "mask")
-def covariance(logp: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+def centre_of(logp: Tensor, advantage: Tensor, mask: Tensor) -> Centre:
+    """:class:`Centre` of a batch, for those who need it twice; arguments as for :func:`covariance`."""
+    readable = readable_tokens(mask, logp, advantage)
+    return Centre(readable, exact_mean(logp.detach(), readable), exact_mean(advantage.detach(), readable))
+
+
+@same_shape("logp", "advantage", "mask")
+def covariance(logp: Tensor, advantage: Tensor, mask: Tensor, centre: Centre | None = None) -> Tensor:
     """``Cov_i = (log p_i - mean log p) * (A_i - mean A)`` over the response tokens (arXiv 2505.22617, eq. 10).
 
     Args:
         logp: ``(batch, response)`` log-probs of pi_old, nats.
         advantage: ``(batch, response)`` advantages before any shaping.
         mask: ``(batch, response)`` non-zero on response tokens.
+        centre: of this batch, from :func:`centre_of`, where it is known.
 
     Returns:
         ``(batch, response)`` fp64, detached; NaN in the padding and where an input is not finite. Such tokens enter
         no mean and are never selected.
     """
-    logp, advantage = logp.detach(), advantage.detach()
-    readable = mask.bool() & logp.isfinite() & advantage.isfinite()
-    level, gain = exact_mean(logp, readable), exact_mean(advantage, readable)
-    cov = torch.empty(logp.shape, dtype=torch.float64, device=logp.device)
-    for rows in row_blocks(cov):
-        centred = (logp[rows].double() - level) * (advantage[rows].double() - gain)
-        cov[rows] = centred.masked_fill_(~readable[rows], math.nan)
-    return cov
+    readable, mean_logp, mean_advantage = centre or centre_of(logp, advantage, mask)
+
+    def of_block(logp: Tensor, advantage: Tensor, readable: Tensor) -> Tensor:
+        product = (logp.double() - mean_logp).mul_(advantage.double() - mean_advantage)
+        return product.masked_fill_(~readable, math.nan)
+
+    return in_row_blocks(of_block, logp.detach(), advantage.detach(), readable)
 
 
 def quota(mask: Tensor, ratio: float) -> int:
@@ -51,7 +82,7 @@ def quota(mask: Tensor, ratio: float) -> int:
 
     .29 of 100 tokens is 29, although the binary number nearest to .29 lies below it.
     """
-    return math.floor(_as_written(ratio) * int(mask.bool().sum()))
+    return math.floor(_as_written(ratio) * int(mask.count_nonzero()))
 
 
 def _as_written(share: float) -> Fraction:
@@ -118,14 +149,15 @@ def select_top(cov: Tensor, mask: Tensor, ratio: float, keys: Tensor | ResponseK
     Returns:
         ``(batch, response)`` boolean.
     """
-    readable = mask.bool() & ~cov.isnan()
-    count = int(readable.sum())
+    mask = mask.bool()
+    count = int(in_row_blocks(lambda cov, mask: mask & ~cov.isnan(), cov, mask).count_nonzero())
     wanted = min(quota(mask, ratio), count)
     if wanted == 0:
-        return torch.zeros_like(readable)
-    edge = ranked(cov.masked_fill(~readable, math.nan), [count - wanted])[0]
-    above, level = readable & (cov > edge), readable & (cov == edge)
-    return above | _smallest(keys, level, wanted - int(above.sum()))
+        return torch.zeros_like(mask)
+    edge = ranked(cov, [count - wanted], mask)[0]
+    above = in_row_blocks(lambda cov, mask: mask & (cov > edge), cov, mask)
+    level = in_row_blocks(lambda cov, mask: mask & (cov == edge), cov, mask)
+    return above.logical_or_(_smallest(keys, level, wanted - int(above.count_nonzero())))
 
 
 @same_shape("cov", "mask", "keys")
@@ -142,30 +174,48 @@ def select_band(
     Returns:
         ``(batch, response)`` boolean.
     """
-    candidates = mask.bool() & (cov >= low) & (cov <= high)
+    candidates = in_row_blocks(lambda cov, mask: mask.bool() & (cov >= low) & (cov <= high), cov, mask)
     return _smallest(keys, candidates, quota(mask, ratio))
 
 
 def _smallest(keys: Tensor | ResponseKeys, among: Tensor, wanted: int) -> Tensor:
-    """The ``wanted`` tokens of smallest key among the marked ones; no block keeps more than that."""
+    """The ``wanted`` tokens of smallest key among the marked ones.
+
+    A first reading counts the keys by their highest bits, which tells the bin of the last one wanted. A second reading
+    takes whatever lies below this bin; only the keys within it are kept and sorted.
+    """
+    if int(among.count_nonzero()) <= wanted:
+        return among
     chosen = torch.zeros_like(among)
     if wanted == 0:
         return chosen
-    parts = [_smallest_of(keys, among[rows].nonzero(), rows.start, wanted) for rows in row_blocks(among)]
-    hashed, place = (torch.cat(each) for each in zip(*parts, strict=True))
-    place = place[hashed.topk(min(wanted, len(hashed)), largest=False).indices]
-    chosen[place[:, 0], place[:, 1]] = True
+    counts = torch.zeros(BINS, dtype=torch.int64, device=among.device)
+    for hashed, _ in _hashed(keys, among):
+        counts += _bins(hashed).bincount(minlength=BINS)
+    last = int((counts.cumsum(0) < wanted).count_nonzero())
+    within = []
+    for hashed, place in _hashed(keys, among):
+        bins = _bins(hashed)
+        chosen[place[0][bins < last], place[1][bins < last]] = True
+        within.append(torch.stack((hashed, *place))[:, bins == last])
+    hashed, rows, positions = torch.cat(within, 1)
+    smallest = hashed.topk(wanted - int(counts[:last].sum()), largest=False).indices
+    chosen[rows[smallest], positions[smallest]] = True
     return chosen
 
 
-def _smallest_of(keys: Tensor | ResponseKeys, place: Tensor, start: int, wanted: int) -> tuple[Tensor, Tensor]:
-    """The smallest keys of one block of rows and where they stand."""
-    place[:, 0] += start
-    hashed = keys[place[:, 0], place[:, 1]]
-    if len(place) <= wanted:
-        return hashed, place
-    order = hashed.topk(wanted, largest=False).indices
-    return hashed[order], place[order]
+def _hashed(keys: Tensor | ResponseKeys, among: Tensor) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
+    """Keys, rows and positions of the marked tokens, block by block."""
+    for block in row_blocks(among):
+        rows, positions = among[block].nonzero(as_tuple=True)
+        if len(rows):
+            place = rows + block.start, positions
+            yield keys[place], place
+
+
+def _bins(hashed: Tensor) -> Tensor:
+    """The order of int64 keys by their highest bits: from 0 to :data:`BINS`."""
+    return (hashed >> (64 - BINS.bit_length() + 1)) + BINS // 2
 
 
 def kl_cov_mask(logp: Tensor, advantage: Tensor, mask: Tensor, ratio: float = 2e-3, seed: int = 0) -> Tensor:
@@ -217,7 +267,7 @@ def quantile_band(cov: Tensor, low: float, high: float) -> tuple[float, float]:
 
     Absolute bounds tie Clip-Cov to standardised advantages; an empty batch gives a band that holds nothing.
     """
-    count = int((~cov.isnan()).sum())
+    count = int((~cov.isnan()).count_nonzero())
     if not count:
         return math.inf, -math.inf
     lower, upper = ranked(cov, [_rank(count, low), _rank(count, high)])
@@ -239,27 +289,28 @@ def selection_metrics(cov: Tensor, advantage: Tensor, selected: Tensor) -> dict[
     - ``selected_weight``: share of ``sum |Cov|`` on the selected; left out when the sum is 0
     """
     readable = ~cov.isnan()
-    tokens, count = int(readable.sum()), int(selected.sum())
+    tokens, count = int(readable.count_nonzero()), int(selected.count_nonzero())
     if not tokens:
         return {}
-    summary = {"selected": count / tokens, "mean": exact_mean(cov, readable)}
+    mean, size = exact_means(cov, readable)
+    summary = {"selected": count / tokens, "mean": mean}
     quantiles = ranked(cov, [_rank(tokens, share / 100) for share in QUANTILES])
     summary |= {f"q{share:g}": value for share, value in zip(QUANTILES, quantiles, strict=True)}
     if count:
-        summary["selected_negative"] = int((selected & (advantage < 0)).sum()) / count
-    whole = exact_mean(cov, readable, absolute=True) * tokens
-    return summary | ({"selected_weight": float(cov[selected].abs().sum()) / whole} if whole > 0 else {})
+        summary["selected_negative"] = int((marked(advantage, selected) < 0).count_nonzero()) / count
+    whole = size * tokens
+    return summary | ({"selected_weight": float(marked(cov, selected).abs_().sum()) / whole} if whole > 0 else {})
 
 
 @same_shape("logp", "advantage", "mask")
-def positive_ceiling(logp: Tensor, advantage: Tensor, mask: Tensor) -> float:
+def positive_ceiling(logp: Tensor, advantage: Tensor, mask: Tensor, centre: Centre | None = None) -> float:
     """Highest covariance a token of the largest advantage can have: ``(max A - mean A) * mean(-log p)`` (ours).
 
     Clip-Cov reaches no token of a right answer when this is below its lower bound, for groups of 8 once
     ``mean(-log p) < 0.40`` nats with the published bound 1.
     """
-    kept = mask.bool() & logp.isfinite() & advantage.isfinite()
+    kept, mean_logp, mean_advantage = centre or centre_of(logp, advantage, mask)
     if not kept.any():
         return 0.0
-    highest = float(advantage.masked_fill(~kept, -math.inf).max())
-    return (highest - exact_mean(advantage, kept)) * -exact_mean(logp, kept)
+    highest = max(float(advantage[rows].masked_fill(~kept[rows], -math.inf).max()) for rows in row_blocks(kept))
+    return (highest - mean_advantage) * -mean_logp

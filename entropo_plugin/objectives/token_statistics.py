@@ -1,11 +1,13 @@
 """Log-prob, entropy and two more statistics of next-token distributions, in one reading of the logits.
 
 Logits are the largest tensors of a training step. They are read in blocks of rows that stay in cache and widened block
-by block, so that nothing else of their size exists; the backward pass recomputes instead of storing.
+by block, so that nothing else of their size exists; the backward pass recomputes instead of storing. On a GPU with
+Triton two kernels do this, without blocks in memory: :mod:`entropo_plugin.objectives.token_statistics_triton`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -65,12 +67,8 @@ class _Statistics(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
-        log_total, *statistics = logits.new_empty((5, len(logits)), dtype=_wide(logits)).unbind()
         chosen = logits.gather(1, tokens[:, None])
-        for rows, *buffers in _blocks(logits):
-            summary = _of_block(logits[rows], chosen[rows], *buffers)
-            for target, values in zip((log_total, *statistics), summary, strict=True):
-                target[rows] = values
+        log_total, *statistics = (_by_kernel if _has_kernel(logits) else _by_blocks)(logits, chosen).unbind()
         ctx.save_for_backward(logits, tokens, log_total, *statistics[1:])
         return tuple(statistics)
 
@@ -78,13 +76,37 @@ class _Statistics(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         logits, tokens, log_total, *values = ctx.saved_tensors
-        slope = torch.empty_like(logits)
         factors = _slope_factors(*grads, *values)
+        if _has_kernel(logits):
+            from entropo_plugin.objectives import token_statistics_triton as kernels
+
+            return kernels.slope(logits, tokens, log_total, torch.stack((*factors, grads[0]))), None
+        slope = torch.empty_like(logits)
         for rows, log_prob, prob in _blocks(logits):
             log_prob.copy_(logits[rows]).sub_(log_total[rows, None]).clamp_(min=LOWEST)
             torch.exp(log_prob, out=prob)
             slope[rows] = _slope(log_prob, prob, *(each[rows, None] for each in factors))
         return slope.scatter_add_(1, tokens[:, None], grads[0][:, None].to(slope.dtype)), None
+
+
+def _has_kernel(logits: Tensor) -> bool:
+    """Kernels are for a GPU, and compute in fp32."""
+    return logits.is_cuda and logits.dtype != torch.float64 and importlib.util.find_spec("triton") is not None
+
+
+def _by_kernel(logits: Tensor, chosen: Tensor) -> Tensor:
+    from entropo_plugin.objectives import token_statistics_triton as kernels
+
+    return kernels.statistics(logits, chosen)
+
+
+def _by_blocks(logits: Tensor, chosen: Tensor) -> Tensor:
+    """``(5, rows)``: ``log sum exp z`` and the four statistics; ``chosen`` ``(rows, 1)`` are the tokens' logits."""
+    made = logits.new_empty((5, len(logits)), dtype=_wide(logits))
+    for rows, *buffers in _blocks(logits):
+        for target, values in zip(made, _of_block(logits[rows], chosen[rows], *buffers), strict=True):
+            target[rows] = values
+    return made
 
 
 def _wide(logits: Tensor) -> torch.dtype:

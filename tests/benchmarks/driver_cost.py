@@ -1,7 +1,8 @@
 """What the driver's part of one step costs: choosing, measuring and shaping 10^5 to 10^7 response tokens.
 
-Run: make bench. Two threads. Prints one line of JSON for each method: the processor's seconds for every size (both
-threads together, best of three), and at the largest one the peak of memory beyond the batch in bytes a token.
+Run: make bench. Prints one line of JSON for each method, and for two together: the processor's seconds for every size
+(best of three; torch has two threads, of which the driver uses one), and at the largest size the peak of memory beyond
+the batch in bytes a token.
 """
 
 import json
@@ -24,6 +25,7 @@ METHODS = {
     "clip_cov": {"clip_cov": {"ratio": 0.0002}},
     "kl_cov": {"kl_cov": {"ratio": 0.0002}},
     "top_entropy": {},
+    "repo_neutral, clip_cov": {"clip_cov": {"ratio": 0.0002}},
 }
 LENGTH = 8192
 SIZES = (10**5, 10**6, 10**7)
@@ -41,7 +43,7 @@ def batch(size):
 
 
 def run_of(method):
-    settings = parse({"methods": [method]} | METHODS[method])
+    settings = parse({"methods": method.split(", ")} | METHODS[method])
     run = Run(activate(settings, Host(estimator="grpo")), settings)
     run.loop.observe(5.0, 10)
     return run

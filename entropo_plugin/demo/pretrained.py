@@ -31,6 +31,7 @@ SETTINGS = [
     "actor_rollout_ref.actor.ppo_mini_batch_size=4",
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=32",
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=64",
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=64",
     "actor_rollout_ref.actor.optim.lr=1e-4",
     "actor_rollout_ref.actor.optim.lr_warmup_steps=2",
     # tied embeddings must arrive in one bucket, or vLLM waits for ever

@@ -41,6 +41,7 @@ SETTINGS = [
     "actor_rollout_ref.actor.ppo_mini_batch_size=3",
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=24",
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=96",
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=96",
     "actor_rollout_ref.actor.optim.lr=1.2e-3",
     "actor_rollout_ref.actor.optim.lr_warmup_steps=2",
     "actor_rollout_ref.actor.optim.lr_scheduler_type=cosine",

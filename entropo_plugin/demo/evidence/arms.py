@@ -71,6 +71,8 @@ ARMS: dict[str, Arm] = {
     "up": _ours(PUBLISHED, "unlikely_positive"),
     "ce-gppo": _ours(PUBLISHED, "ce_gppo"),
     "entropy advantage": _ours(PUBLISHED, "entropy_advantage"),
+    "stare": _ours(PUBLISHED, "stare"),
+    "entropic": _ours(PUBLISHED, "entropic"),
     "repo-r matched": _ours(OURS, "repo_r", repo=_zeta("matched"), target=HOLD),
     "repo-r matched ramp": _ours(OURS, "repo_r", repo=_zeta("matched"), target=RAMP),
     "model-based": _ours(OURS, "repo_neutral", target=HOLD),

@@ -20,14 +20,12 @@ from entropo_plugin.demo.evidence.rows import read
 Row = dict[str, str]
 AGAINST = "grpo"
 SHOWN = {
-    "trained_pass1": "pass@1",
-    "trained_distinct": "distinct right of 64",
-    "trained_pass64": "pass@64",
-    "held_out_pass1": "held out: pass@1",
-    "held_out_distinct": "distinct right",
-    "held_out_pass64": "pass@64",
-    "trained_right_entropy": "entropy of right answers",
-    "entropy_end": "entropy",
+    "trained_pass1": "reward",
+    "trained_distinct": "distinct right",
+    "held_out_pass1": "held out: reward",
+    "held_out_distinct": "held out: distinct right",
+    "held_out_pass64": "held out: pass@64",
+    "entropy_end": "entropy, nats",
 }
 
 
@@ -75,9 +73,15 @@ class Result:
         return spread([float(row[column]) - theirs[row["seed"]] for row in self.rows if row["seed"] in theirs])
 
     @property
-    def dead(self) -> int:
-        """Runs that end with a reward below .1."""
-        return sum(float(row["dead"]) > 0 for row in self.rows)
+    def name(self) -> str:
+        """The arm, and its learning rate where that is not the task's."""
+        return self.arm if float(self.rate) == 1 else f"{self.arm}, rate x{float(self.rate):g}"
+
+    @property
+    def seeds(self) -> str:
+        """How many runs, and how many of them end with a reward below .1."""
+        dead = sum(float(row["dead"]) > 0 for row in self.rows)
+        return f"{len(self.rows)}, {dead} dead" if dead else str(len(self.rows))
 
 
 def results(rows: Iterable[Row], task: str, after: str = "") -> list[Result]:
@@ -103,13 +107,11 @@ def frontier(found: list[Result], x: str, y: str) -> list[Result]:
 def table(found: list[Result]) -> str:
     """Markdown: one row an arm, those of the frontier in bold."""
     first = {id(each) for each in frontier(found, "trained_distinct", "trained_pass1")}
-    head = ["arm", "rate", *SHOWN.values(), "dead", "seconds"]
+    head = ["method", *SHOWN.values(), "seeds"]
     lines = [head, ["---"] * len(head)]
     for each in found:
-        name = f"**{each.arm}**" if id(each) in first else each.arm
-        cells = [str(each.of(column)) for column in SHOWN]
-        seconds = f"{each.of('seconds').mean:.0f}"
-        lines.append([name, f"x{float(each.rate):g}", *cells, f"{each.dead} of {len(each.rows)}", seconds])
+        name = f"**{each.name}**" if id(each) in first else each.name
+        lines.append([name, *(str(each.of(column)) for column in SHOWN), each.seeds])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -123,7 +125,7 @@ def differences(found: list[Result], rate: str | None = None) -> str:
     for each in found:
         if each is not base:
             cells = [f"{d.mean:+.2f} ± {d.half:.2f}" for d in (each.beyond(base, column) for column in columns)]
-            lines.append([each.arm, *cells])
+            lines.append([each.name, *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

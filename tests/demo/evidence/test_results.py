@@ -32,8 +32,10 @@ def test_frontier():
     points = {"grpo": (0.9, 1.0), "rloo": (0.8, 5.0), "adapo": (0.7, 4.0), "nsr": (0.2, 9.0)}
     found = results([row(arm, 0, *each) for arm, each in points.items()], "sums")
     assert [each.arm for each in frontier(found, "trained_distinct", "trained_pass1")] == ["grpo", "rloo", "nsr"]
-    assert "| **rloo** | x1 | 0.80 | 5.0 |" in table(found)
-    assert "| adapo | x1 | 0.70 | 4.0 |" in table(found)
+    assert "| **rloo** | 0.80 | 5.0 |" in table(found)
+    assert "| adapo | 0.70 | 4.0 |" in table(found)
+    assert results([row("adapo", 0, 0.01, 0, dead="1", rate="3")], "sums")[0].seeds == "1, 1 dead"
+    assert results([row("adapo", 0, 0.01, 0, dead="1", rate="3")], "sums")[0].name == "adapo, rate x3"
 
 
 def test_a_failed_run_counts_nowhere():

@@ -21,7 +21,7 @@ def draw(found: list[Result], title: str, path: Path) -> Path:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    numbered = {number: each for number, each in enumerate(_by_family(found), 1)}
+    numbered = dict(enumerate(_by_family(found), 1))
     picture, axes = pyplot.subplots(1, 3, figsize=(15, 6.4), layout="constrained", width_ratios=(1, 1, 0.42))
     for axis, (kind, words) in zip(axes, PANELS.items(), strict=False):
         _panel(axis, numbered, f"{kind}_distinct", f"{kind}_pass1")

@@ -65,6 +65,7 @@ def run(task: Task, arm: Arm, job: Job, folder: Path) -> tuple[dict[str, float],
     curve = curves(trainer.state.log_history)
     if trainer.model.num_parameters() < KEPT:
         trainer.model.save_pretrained(folder / "model")
+        trainer.processing_class.save_pretrained(folder / "model")
     return outcome(trainer.model, trainer.processing_class, task, job.seed, curve) | {"seconds": seconds}, curve
 
 

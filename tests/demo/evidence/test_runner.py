@@ -47,6 +47,14 @@ def test_a_row_and_a_curve_for_each_run(out):
     assert (out / "runs" / "sums-grpo-1-0" / "model" / "config.json").exists()
 
 
+def test_a_run_goes_on_from_the_model_of_another_task(out):
+    (plan,) = runner.planned(["rising_sums"], ["grpo"], [1.0], [0], 1, after="sums")
+    row = runner.run_one(plan, out)
+    assert "error" not in row
+    # the first policy is that of the run before: nearly uniform, as it was trained on two batches only
+    assert row["entropy_start"] == pytest.approx(math.log(20), abs=0.05)
+
+
 def test_what_stands_in_the_table_is_not_run_again(out, monkeypatch):
     monkeypatch.setattr(runner, "_results", lambda plan, *unused: iter([(each, {}) for each in plan]))
     before = (out / "results.csv").read_text()

@@ -17,7 +17,7 @@ TUNED_ON, REPORTED = [100, 101], [0, 1, 2, 3, 4]
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = argparse.ArgumentParser(prog="python -m entropo_plugin.demo.evidence", description=__doc__)
-    made.add_argument("--tasks", nargs="+", choices=[*tasks.NAMES, "rising_sums", "smollm2"], default=[*tasks.NAMES])
+    made.add_argument("--tasks", nargs="+", choices=[*tasks.NAMES, *tasks.FURTHER], default=[*tasks.NAMES])
     made.add_argument("--arms", nargs="+", choices=[*EVERY], default=[*ARMS], metavar="ARM")
     made.add_argument("--study", choices=[*STUDIES], help="the arms of a study of its own in place of --arms")
     made.add_argument("--rates", nargs="+", type=float, default=[1.0], help="multiples of the task's learning rate")

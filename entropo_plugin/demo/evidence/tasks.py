@@ -180,7 +180,8 @@ def _numbers(*numbers: int) -> Prompts:
 DIGITS = "0123456789"
 SUM_PROMPTS = _numbers(10, 12, 13, 15, 16, 18), _numbers(11, 14, 17, 19)
 SUMS = Task("sums", f"={DIGITS}", 4, *SUM_PROMPTS, _is_sum, _near_sum, 400, 8e-4, 120)
-# what a policy that was trained on sums goes on to learn
+# what a policy that was trained on sums goes on to learn: the numbers that it was not asked, and a further condition
+OTHER = replace(SUMS, name="other_sums", trained=SUMS.held_out, held_out=SUMS.trained, rollouts=60)
 RISING = Task("rising_sums", f"={DIGITS}", 4, *SUM_PROMPTS, _is_rising_sum, _near_sum, 400, 8e-4, 60)
 WALK = Task(
     "walk", f"=-LR{DIGITS}", 42, _numbers(-6, -2, 2, 6), _numbers(-4, 0, 4), _is_walk, _near_walk, 600, 4e-4, 60
@@ -201,7 +202,7 @@ PRETRAINED = replace(
 @cache
 def named(name: str) -> Task:
     """The task of that name; reasoning-gym is asked only for its own."""
-    for task in (SUMS, RISING, WALK, PRETRAINED):
+    for task in (SUMS, OTHER, RISING, WALK, PRETRAINED):
         if task.name == name:
             return task
     if name == "graphs":
@@ -213,3 +214,4 @@ def named(name: str) -> Task:
 
 
 NAMES = ("sums", "walk", "graphs", "palindromes")
+FURTHER = ("other_sums", "rising_sums", "smollm2")

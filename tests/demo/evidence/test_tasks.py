@@ -46,7 +46,7 @@ def test_palindromes_are_reasoning_gyms():
     assert not task.right("a" * 8, task.trained[0])
 
 
-@pytest.mark.parametrize("name", [*tasks.NAMES, "rising_sums"])
+@pytest.mark.parametrize("name", [*tasks.NAMES, "other_sums", "rising_sums"])
 def test_examples_fit_and_some_are_right(name):
     task, draw = tasks.named(name), random.Random(0)
     examples = [task.example(draw) for _ in range(300)]

@@ -14,6 +14,8 @@ TORCH = torch==2.13.0+cpu
 # CUDA builds that come along and break with a CPU torch ("operator torchvision::nms does not exist")
 UNWANTED = torchvision torchaudio torchcodec triton
 SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js' -o -name '*.html')
+# tests of make test that start no training
+UNIT = not e2e and not browser and not patches and not scale and not triton
 DEMO_ARGS ?=
 # A third run that would not fit into these minutes, the installation included, is left out of the demo.
 DEMO_MINUTES ?= 12
@@ -38,11 +40,11 @@ test:
 	$(MAKE) e2e
 
 unit: $(VENV)/.installed $(VENV)/.dev $(VENV)/.compiled
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m "not e2e and not browser and not patches and not scale"
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m "$(UNIT)"
 
 # the same, and which lines no test ran; not in unit, because it costs 37 % more time
 coverage: $(VENV)/.installed $(VENV)/.dev $(VENV)/.compiled
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m "not e2e and not browser and not patches and not scale" \
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m "$(UNIT)" \
 		--cov --cov-report=term-missing
 
 e2e: $(VENV)/.installed $(VENV)/.dev $(VENV)/.compiled
@@ -122,7 +124,7 @@ evidence: $(VENV)/.installed $(VENV)/.dev
 # here. Triton takes 1 GB, and slows the start of whatever finds it, so that it stays outside the environment.
 triton: $(VENV)/.installed $(VENV)/.dev $(VENV)/triton
 	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/triton TRITON_INTERPRET=1 \
-		$(VENV)/bin/pytest tests/objectives/test_token_statistics_triton.py
+		$(VENV)/bin/pytest -m triton
 
 $(VENV)/triton: $(VENV)/.host
 	$(PIP) install -q --no-compile --no-deps --target $@ "triton==3.9.0"

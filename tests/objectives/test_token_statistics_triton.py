@@ -9,12 +9,9 @@ import sys
 import pytest
 import torch
 
-pytest.importorskip("triton")
-if os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("without a GPU the kernels run in Triton's interpreter only: make triton", allow_module_level=True)
-
 from entropo_plugin.objectives import token_statistics
 
+pytestmark = pytest.mark.triton
 MODULE = importlib.import_module("entropo_plugin.objectives.token_statistics")
 INF = math.inf
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]

@@ -42,7 +42,7 @@ SETTINGS = [
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=24",
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=96",
     "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=96",
-    "actor_rollout_ref.actor.optim.lr=1.5e-3",
+    "actor_rollout_ref.actor.optim.lr=2e-3",
     "actor_rollout_ref.actor.optim.lr_warmup_steps=2",
     "actor_rollout_ref.actor.optim.lr_scheduler_type=cosine",
     "actor_rollout_ref.actor.optim.min_lr_ratio=0.1",
@@ -78,7 +78,7 @@ class Model:
 
 
 MODELS = {
-    "tiny": Model(task.make, task.STEPS, task.TRAINED, 48, SETTINGS, OBJECTIVES),
+    "tiny": Model(task.make, task.STEPS, task.TRAINED, 42, SETTINGS, OBJECTIVES),
     "smollm2": Model(
         pretrained.make,
         pretrained.WARM_STEPS,
@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", choices=MODELS, default="tiny", help="tiny: made on the spot; smollm2: pretrained, 135M parameters"
     )
-    parser.add_argument("--steps", type=int, help="training steps of each run (default 48; with smollm2 20)")
+    parser.add_argument("--steps", type=int, help="training steps of each run (default 42; with smollm2 20)")
     parser.add_argument(
         "--objective",
         choices=OBJECTIVES,

@@ -97,8 +97,8 @@ LABELS = {
     "repo_d": "REPO-D",
     "repo_neutral": "model-based REPO",
 }
-# what one would take without us, and ours that needs no reference model either
-DEFAULT = ["kl_loss", "repo_r"]
+# ours without a reference model, and what one would take without us
+DEFAULT = ["repo_r", "kl_loss"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -275,7 +275,7 @@ def test_no_control_character_of_a_log_reaches_the_terminal(log, tmp_path, capsy
 def test_the_demo_needs_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["--demo"]) == 0
-    assert capsys.readouterr().out.startswith("grpo: to step 36\n")
+    assert capsys.readouterr().out.startswith("grpo: to step 42\n")
     html = (tmp_path / "entropo-report.html").read_text()
     assert len(html) < 1_000_000
     assert html.count('<mark class="heat') >= 24
@@ -285,12 +285,13 @@ def test_the_demo_needs_nothing(tmp_path, capsys, monkeypatch):
 
 
 def test_json_has_a_verdict_a_run_and_what_it_cost(capsys):
-    assert main(["--demo", "--json"]) == 0
+    # REPO-R of the demo stands at its bound, off its target
+    assert main(["--demo", "--json"]) == 1
     said = json.loads(capsys.readouterr().out)
-    assert said["status"] == 0
+    assert said["status"] == 1
     assert said["runs"][0]["verdict"]["sentence"] == (
-        "entropy 1.53 \u2192 0.99, held-out pass@32 (sum_that_equals/acc) 1 \u2192 0.968, "
-        "reward 0.216 \u2192 0.206; 36 steps."
+        "entropy 1.5 \u2192 0.644, held-out pass@32 (held_out/acc) 0.997 \u2192 0.714, "
+        "reward 0.258 \u2192 0.703; 42 steps."
     )
-    assert said["runs"][0]["cost"]["no_gradient"] == pytest.approx(0.41, abs=0.01)
-    assert said["runs"][2]["verdict"]["headline"] == "On target"
+    assert said["runs"][0]["cost"]["no_gradient"] == pytest.approx(0.056, abs=0.001)
+    assert said["runs"][2]["verdict"]["headline"] == "Off target"

@@ -103,7 +103,7 @@ def test_the_demos_runs_tell_how_they_were_started():
     from entropo_plugin.report.command import EXAMPLE
 
     runs = read_runs([str(EXAMPLE)])
-    assert [run.name for run in runs] == ["grpo", "repo_neutral", "repo_r"]
+    assert [run.name for run in runs] == ["grpo", "kl_loss", "repo_r"]
     assert "+entropo=monitor" in shlex.split(runs[0].setup.command)
     assert ["entropo.methods", "[]"] not in differences(runs)
     assert any(row[0].startswith("entropo.") for row in differences(runs))

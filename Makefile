@@ -13,7 +13,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH = torch==2.13.0+cpu
 # CUDA builds that come along and break with a CPU torch ("operator torchvision::nms does not exist")
 UNWANTED = torchvision torchaudio torchcodec triton
-SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js' -o -name '*.html')
+SOURCES = pyproject.toml README.md LICENSE $(shell find entropo_plugin recipes -name '*.py' -o -name '*.yaml' -o -name '*.css' -o -name '*.js' -o -name '*.html' -o -path '*example*' -type f)
 # tests of make test that start no training
 UNIT = not e2e and not browser and not patches and not scale and not triton
 DEMO_ARGS ?=

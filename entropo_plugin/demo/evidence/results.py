@@ -16,6 +16,7 @@ from pathlib import Path
 from entropo_plugin.demo.evidence.arms import EVERY
 from entropo_plugin.demo.evidence.measure import mean
 from entropo_plugin.demo.evidence.rows import read
+from entropo_plugin.demo.evidence.tasks import named
 
 Row = dict[str, str]
 AGAINST = "grpo"
@@ -129,6 +130,16 @@ def differences(found: list[Result], rate: str | None = None) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def _tables(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows that are compared with each other: of one task, one start and one length; other learning rates apart."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        name = f"{row['task']}-after-{row['after']}" if row["after"] else row["task"]
+        length = "" if int(row["rollouts"]) == named(row["task"]).rollouts else f"-{row['rollouts']}-batches"
+        found[f"{name}{length}{'' if float(row['rate']) == 1 else '-rates'}"].append(row)
+    return found
+
+
 def main() -> int:
     """Print the tables of a file and draw its picture."""
     from entropo_plugin.demo.evidence.picture import draw
@@ -137,10 +148,9 @@ def main() -> int:
     parser.add_argument("file", type=Path, nargs="?", default=Path("runs/evidence/results.csv"))
     parser.add_argument("--out", type=Path, help="folder of tables and pictures (default: beside the file)")
     o = parser.parse_args()
-    rows, out = read(o.file), o.out or o.file.parent
-    for task, after in sorted({(row["task"], row["after"]) for row in rows}):
-        found = results(rows, task, after)
-        name = f"{task}-after-{after}" if after else task
+    out = o.out or o.file.parent
+    for name, rows in _tables(read(o.file)).items():
+        found = results(rows, rows[0]["task"], rows[0]["after"])
         text = f"{table(found)}\n\n{differences(found)}\n"
         print(f"## {name}\n\n{text}")
         print(draw(found, name, out / f"{name}.png"))

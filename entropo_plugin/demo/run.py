@@ -17,9 +17,9 @@ from entropo_plugin.demo.outcome import Outcome, table, write_summary
 from entropo_plugin.fields import ConfigError
 from entropo_plugin.launch import TrainingFailed, train
 
+STOCK = ["algorithm.adv_estimator=grpo", "+entropo=monitor"]
 KL_LOSS = [
-    "algorithm.adv_estimator=grpo",
-    "+entropo=monitor",
+    *STOCK,
     "actor_rollout_ref.actor.use_kl_loss=true",
     "actor_rollout_ref.actor.kl_loss_coef=0.1",
 ]
@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
     trained = ", ".join(map(str, MODELS[options.model].trained))
     print(f"The task: write three digits whose sum is N. Trained on N = {trained}, tested on 10 to 19.\n")
     print(f"Everything goes to {out}\n", flush=True)
-    options.start = _make_task(out / "task", MODELS[options.model], options.seed)
+    options.start = make_task(out / "task", MODELS[options.model], options.seed)
     try:
         outcomes = _train_all(out, options, started)
     except TrainingFailed as error:
@@ -153,8 +153,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _train_all(out: Path, options: argparse.Namespace, started: float) -> dict[str, Outcome]:
     """Stock GRPO, the first objective, and each further one that is expected to end within ``--seconds``."""
-    stock = ["algorithm.adv_estimator=grpo", "+entropo=monitor"]
-    outcomes = {"grpo": _train("stock GRPO", out / "grpo", stock, options)}
+    outcomes = {"grpo": train_once("stock GRPO", out / "grpo", STOCK, options)}
     for number, each in enumerate(options.objective):
         left = options.seconds - (time.monotonic() - started)
         # the first run of a fresh environment is slow: another process compiles beside it
@@ -162,7 +161,7 @@ def _train_all(out: Path, options: argparse.Namespace, started: float) -> dict[s
             print(f"\n{LABELS[each]} is left out, {left:.0f} s are too few. To see it: entropo demo --objective {each}")
             continue
         ours = [*MODELS[options.model].objectives[each], *options.set]
-        outcomes[each] = _train(LABELS[each], out / each, ours, options)
+        outcomes[each] = train_once(LABELS[each], out / each, ours, options)
     return outcomes
 
 
@@ -177,7 +176,7 @@ def _check(options: argparse.Namespace) -> None:
         pretrained.check()
 
 
-def _make_task(folder: Path, model: Model, seed: int) -> Path:
+def make_task(folder: Path, model: Model, seed: int) -> Path:
     """Write the task; returns the folder of the model that every run starts from."""
     from tqdm import tqdm
 
@@ -185,7 +184,7 @@ def _make_task(folder: Path, model: Model, seed: int) -> Path:
         return model.make(folder, seed, model.warm_steps, lambda done: bar.update(done - bar.n))
 
 
-def _train(label: str, folder: Path, overrides: list[str], options: argparse.Namespace) -> Outcome:
+def train_once(label: str, folder: Path, overrides: list[str], options: argparse.Namespace) -> Outcome:
     """One run; one that has ended with the same settings is not made again."""
     settings, done = _overrides(folder, options) + overrides, folder / "done.json"
     kept = json.loads(done.read_text()) if done.exists() else {}

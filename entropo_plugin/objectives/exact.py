@@ -61,13 +61,18 @@ def marked(values: Tensor, marks: Tensor) -> Tensor:
     return torch.cat(parts) if parts else values.flatten()
 
 
+def finite(values: Tensor) -> Tensor:
+    """As ``isfinite``, which takes twice as long on a CPU because it is not vectorised."""
+    return values.abs() < math.inf
+
+
 def readable_tokens(mask: Tensor, *fields: Tensor) -> Tensor:
     """``(batch, response)`` boolean: response tokens at which every field is finite."""
 
     def readable(mask: Tensor, *fields: Tensor) -> Tensor:
         kept = mask.bool()
         for each in fields:
-            kept = kept & each.isfinite()
+            kept = kept & finite(each)
         return kept
 
     return in_row_blocks(readable, mask, *fields)

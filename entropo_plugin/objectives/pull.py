@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from entropo_plugin.objectives.exact import row_blocks
+from entropo_plugin.objectives.exact import finite, row_blocks
 from entropo_plugin.objectives.repo import LOWEST, stand_in
 from entropo_plugin.shapes import same_shape
 
@@ -139,7 +139,7 @@ def _pull_of_tokens(
     least: float,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Each readable token's weight, and its part in every mean of :class:`EntropyPull`; ``(tokens,)`` in fp64."""
-    readable = mask.bool() & (logp < math.inf) & entropy.isfinite() & advantage.isfinite()
+    readable = mask.bool() & (logp < math.inf) & finite(entropy) & finite(advantage)
     kept = readable.flatten().nonzero()[:, 0]
     old, entropies, gain = (each.flatten().index_select(0, kept).double() for each in (logp, entropy, advantage))
     share = torch.ones_like(old) if weight is None else weight.flatten().index_select(0, kept).double()

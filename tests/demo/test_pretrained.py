@@ -33,7 +33,7 @@ def test_its_settings_stand_behind_the_recipes_and_before_those_of_the_command_l
         seen[folder.name] = overrides
         return types.SimpleNamespace(seconds=1.0)
 
-    monkeypatch.setattr(run, "_train", train)
+    monkeypatch.setattr(run, "train_once", train)
     run._train_all(tmp_path, options, 0.0)
     assert seen["grpo"] == ["algorithm.adv_estimator=grpo", "+entropo=monitor"]
     assert seen["repo_r"][:2] == ["+entropo=repo_r", "entropo.repo.zeta.law=matched"]
@@ -59,6 +59,6 @@ def test_a_run_that_has_ended_is_not_made_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Outcome, "read", lambda name, folder, seconds, trained: seconds)
     (tmp_path / "grpo").mkdir()
     for overrides in (["a=1"], ["a=1"], ["a=2"]):
-        assert run._train("stock GRPO", tmp_path / "grpo", overrides, options) == 7.0
+        assert run.train_once("stock GRPO", tmp_path / "grpo", overrides, options) == 7.0
     assert [settings[-1] for settings in trained] == ["a=1", "a=2"]
     assert capsys.readouterr().out.count("already trained, in") == 1

@@ -17,7 +17,7 @@ def trained(monkeypatch):
         names = Outcome.__dataclass_fields__
         return Outcome(**(dict.fromkeys(names, 0.0) | {"name": label, "seconds": 100.0}))
 
-    monkeypatch.setattr(run, "_train", train)
+    monkeypatch.setattr(run, "train_once", train)
     return made
 
 

@@ -1,0 +1,144 @@
+"""Real verl on SmolLM2-135M-Instruct, one run after the other: the table of docs/control.md, a file of steps a run.
+
+Run: make pretrained, six minutes a run on two free cores; it needs the packages that ``entropo demo --model smollm2``
+names. Stopped and started again it goes on. PRETRAINED_ARGS="--runs grpo repo_neutral_ramp50 --seeds 1" makes fewer
+runs; --out names another folder than docs/results/smollm2, where every run leaves RUN_seedN.csv: a row a step, below
+the command which makes the same run. --table makes no run.
+"""
+
+import argparse
+import csv
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from entropo_plugin.cli import build_parser
+from entropo_plugin.demo import run
+from entropo_plugin.demo.outcome import ENTROPY, REWARD, mean
+from entropo_plugin.launch import read_steps
+
+FLAT = "entropo.target.schedule=constant"
+# what `entropo demo --model smollm2` is told: the objective, none for stock GRPO, and what follows --set
+RUNS = {
+    "grpo": [""],
+    "kl_loss": ["kl_loss"],
+    "repo_anchored": ["repo_anchored"],
+    "repo_r_doubling": ["repo_r", "entropo.repo.zeta.law=doubling", "entropo.target.fraction=1", FLAT],
+    "repo_neutral_ramp50": ["repo_neutral"],
+    "repo_r_matched_ramp50": ["repo_r"],
+    **{
+        f"{name}_hold{share}": [objective, f"entropo.target.fraction=0.{share // 10}", FLAT]
+        for name, objective in (("repo_neutral", "repo_neutral"), ("repo_r_matched", "repo_r"))
+        for share in (80, 60)
+    },
+}
+SLOW = "actor_rollout_ref.actor.optim.lr=5e-5"
+COLUMNS = {
+    "entropy": ENTROPY,
+    "target": "entropo/target",
+    "coefficient": "",
+    "at_bound": "",
+    "reward": REWARD,
+    "distinct_right": "entropo/diversity/distinct_right",
+    "right_answers_entropy": "entropo/entropy/right_answers",
+    "equal_share": "entropo/diversity/equal_share",
+    "seconds": "timing_s/step",
+}
+BOUND = "_at_bound"
+
+
+def told(name, seed, slow):
+    """The words after ``entropo``, which make this run."""
+    objective, *more = RUNS[name]
+    words = ["demo", "--model", "smollm2"] + ["--seed", str(seed)] * (seed > 0)
+    more = more + [SLOW] * slow
+    return words + ["--objective", objective] * bool(objective) + ["--set", *more] * bool(more)
+
+
+def train(name, seed, slow, work):
+    """Train as the demo does, but that run alone; returns verl's log."""
+    options = build_parser().parse_args([*told(name, seed, slow), "--out", str(work)])
+    model = run.MODELS["smollm2"]
+    options.steps, options.rollout = model.steps, model.rollout
+    options.start = run.make_task(work / "task", model, seed)
+    overrides = model.objectives.get(RUNS[name][0], run.STOCK)
+    run.train_once(f"{name}, seed {seed}", work / "run", [*overrides, *options.set], options)
+    return work / "run" / "metrics.jsonl"
+
+
+def rows(log):
+    """A step's cells; the coefficient is the one of which verl's log says whether it stood at its bound."""
+    for line in read_steps(log):
+        data = line["data"]
+        if ENTROPY not in data:
+            continue
+        bound = next((key for key in data if key.endswith(BOUND)), "")
+        found = COLUMNS | {"at_bound": bound, "coefficient": bound.removesuffix(BOUND)}
+        yield [line["step"], *(f"{data[key]:.4g}" if key in data else "" for key in found.values())]
+
+
+def write(path, log, name, seed, slow):
+    """The file appears whole or not at all."""
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", newline="") as file:
+        again = f"--runs {name} --seeds {seed}{' --slow' * slow}"
+        file.write(f'# make pretrained PRETRAINED_ARGS="{again}"\n')
+        file.write(f"# {machine()}; verl {version('verl')}\n")
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(["step", *COLUMNS])
+        out.writerows(rows(log))
+    unfinished.rename(path)
+
+
+def machine():
+    kind = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{torch.get_num_threads()} cores, {platform.machine()}, {kind}"
+
+
+def read(path):
+    """The columns as numbers; a cell that is empty, as of a run without a target, is NaN."""
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    found = csv.DictReader(lines)
+    return [{name: float(cell or "nan") for name, cell in row.items()} for row in found]
+
+
+def summary(steps):
+    """Error: rms distance from the target over steps 6 to 20; end: of the last three; the rest: of the last five."""
+    off = [step["entropy"] / step["target"] - 1 for step in steps]
+    error = mean([each**2 for each in off[5:]]) ** 0.5
+    last = [mean([step[name] for step in steps[-5:]]) for name in ("entropy", "reward", "distinct_right")]
+    shown = [f"{error:.1%}", f"{mean(off[-3:]):+.0%}"] if error == error else ["-", "-"]
+    bound = [step["at_bound"] for step in steps]
+    held = f"{sum(bound):.0f} of {len(bound)}" if bound[0] == bound[0] else "-"
+    return [*shown, held, f"{steps[0]['entropy']:.2f} to {last[0]:.2f}", f"{last[1]:.2f}", f"{last[2]:.1f}"]
+
+
+def table(folder):
+    head = ["run", "error", "end", "at bound", "entropy, nats", "reward", "distinct right"]
+    print(*(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head))), sep="\n")
+    for path in sorted(folder.glob("*.csv")):
+        print(f"| {' | '.join([path.stem, *summary(read(path))])} |")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=[*RUNS])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--slow", action="store_true", help="half the learning rate")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/smollm2"))
+    parser.add_argument("--work", type=Path, default=Path("runs/pretrained"))
+    parser.add_argument("--table", action="store_true", help="only print it")
+    options = parser.parse_args()
+    for seed in [] if options.table else options.seeds:
+        for name in options.runs:
+            stem = f"{name}{'_lr5e-5' if options.slow else ''}_seed{seed}"
+            path, work = options.out / f"{stem}.csv", options.work.resolve() / stem
+            if not path.exists():
+                write(path, train(name, seed, options.slow, work), name, seed, options.slow)
+    table(options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,10 +14,13 @@ from functools import partial
 
 import psutil
 
+from entropo_plugin import recipe_files
 from entropo_plugin.hosts.verl.startup.import_hooks import after_import
 
-LOSSES = {"adapo": "adapo", "clip_cov": "entropo_clip_cov", "kl_cov": "entropo_kl_cov"}
-ARMS = ("stock", "monitor", "repo_r", "repo_neutral", "adapo", "clip_cov", "kl_cov", "stock again")
+# every method whose recipe fits stock GRPO; one with a pass of its own (a reference, an entropy gradient) costs that
+METHODS = ("repo_r", "repo_d", "repo_neutral", "stare", "entropic", "entropy_range", "entropy_advantage")
+METHODS += ("adapo", "clip_cov", "kl_cov", "ce_gppo", "unlikely_positive", "top_entropy")
+ARMS = ("stock", "monitor", *METHODS, "stock again")
 OUT = "ENTROPO_STEP_COST"
 
 
@@ -115,10 +118,9 @@ def changed(config, name):
 
     config = deepcopy(config)
     with open_dict(config):
-        if name != "monitor" and not name.startswith("stock"):
-            OmegaConf.update(config, "entropo.methods", [name])
-        if name in LOSSES:
-            OmegaConf.update(config, "actor_rollout_ref.actor.policy_loss.loss_mode", LOSSES[name])
+        if name in METHODS:
+            recipe = OmegaConf.load(recipe_files.folder() / "entropo" / f"{name}.yaml")
+            config.merge_with({key: recipe[key] for key in ("entropo", "actor_rollout_ref")})
         OmegaConf.update(config, "trainer.v1.trainer_mode", "entropo_sync")
     return config
 

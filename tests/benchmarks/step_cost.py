@@ -1,7 +1,7 @@
 """What a step of real verl costs with ours beside stock GRPO, step by step in one training on the CPU.
 
-Run: python tests/benchmarks/step_cost.py [ROUNDS]; a round is a step of stock verl, of the monitor, of five methods and
-of stock again, in an order drawn anew each time: 45 seconds. Nothing else should run. A Qwen2 of four layers, hidden
+Run: python tests/benchmarks/step_cost.py [ROUNDS]; a round is a step of stock verl, of the monitor, of 13 methods and
+of stock again, in an order drawn anew each time: 90 seconds. Nothing else should run. A Qwen2 of four layers, hidden
 size 128 and 2,048 tokens; 64 responses of up to 128 tokens a step. A model this small makes our share larger than a
 real one would.
 

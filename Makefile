@@ -1,4 +1,4 @@
-# make demo   train three times on this machine, stock GRPO, REPO-R and model-based REPO, and show what differs
+# make demo   train three times on this machine, stock GRPO, REPO-R and verl's KL loss, and show what differs
 # make test   everything: lint, the documentation, unit tests, verl for real
 # make docs   the documentation, in docs/_build/html
 # CONTRIBUTING.md lists the slower ones.

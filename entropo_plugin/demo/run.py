@@ -63,7 +63,6 @@ class Model:
         steps: training steps of each run, where the command line names none.
         settings: overrides of every run.
         objectives: overrides by the name of an objective.
-        rollout: rollout server, where the command line names none.
         patience: seconds without a step after which a run is ended.
     """
 
@@ -73,7 +72,6 @@ class Model:
     steps: int
     settings: list[str]
     objectives: dict[str, list[str]]
-    rollout: str = "vllm"
     patience: float = 300
 
 
@@ -86,7 +84,6 @@ MODELS = {
         20,
         pretrained.SETTINGS,
         pretrained.OBJECTIVES | {"kl_loss": KL_LOSS, "repo_anchored": OBJECTIVES["repo_anchored"]},
-        "hf",
         900,
     ),
 }
@@ -114,7 +111,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT,
         help=f"what runs against stock GRPO, one or more (default {' '.join(DEFAULT)})",
     )
-    parser.add_argument("--rollout", choices=("vllm", "hf"), help="rollout server (default vllm; with smollm2 hf)")
+    parser.add_argument(
+        "--rollout",
+        choices=("hf", "vllm"),
+        default="hf",
+        help="what samples: transformers (hf, the default), or vLLM, whose server takes a minute more to start a run",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of model, data and sampling (default 0)")
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="leave out a third run that would not fit (default: no limit)"
@@ -132,7 +134,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the demo; 0 when both trainings finished."""
     started, out = time.monotonic(), options.out.resolve()
-    options.rollout = options.rollout or MODELS[options.model].rollout
     _check(options)
     options.steps = options.steps or MODELS[options.model].steps
     trained = ", ".join(map(str, MODELS[options.model].trained))

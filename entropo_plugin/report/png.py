@@ -28,7 +28,7 @@ def write_pngs(sections: list[Section], folder: Path) -> list[Path]:
 
 
 def write_png(section: Section, path: Path) -> Path:
-    """A section's panels, three in a row.
+    """A section's panels, three in a row, four in two.
 
     Raises:
         ReportError: matplotlib is missing.
@@ -37,7 +37,7 @@ def write_png(section: Section, path: Path) -> Path:
         from matplotlib import figure
     except ImportError as error:
         raise ReportError("--png needs matplotlib: pip install 'entropo-plugin[report]'") from error
-    across = min(3, len(section.panels))
+    across = 2 if len(section.panels) == 4 else min(3, len(section.panels))
     down = -(-len(section.panels) // across)
     size = (max(6.0, 4.6 * across), 0.5 + 3.4 * down)
     picture = figure.Figure(figsize=size, layout="constrained")

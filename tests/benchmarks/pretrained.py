@@ -59,9 +59,9 @@ def told(name, seed, slow):
 
 def train(name, seed, slow, work):
     """Train as the demo does, but that run alone; returns verl's log."""
-    options = build_parser().parse_args([*told(name, seed, slow), "--out", str(work)])
+    options = build_parser().parse_args([*told(name, seed, slow), "--rollout", "hf", "--out", str(work)])
     model = run.MODELS["smollm2"]
-    options.steps, options.rollout = model.steps, model.rollout
+    options.steps = model.steps
     options.start = run.make_task(work / "task", model, seed)
     overrides = model.objectives.get(RUNS[name][0], run.STOCK)
     run.train_once(f"{name}, seed {seed}", work / "run", [*overrides, *options.set], options)

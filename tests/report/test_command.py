@@ -290,8 +290,8 @@ def test_json_has_a_verdict_a_run_and_what_it_cost(capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["status"] == 1
     assert said["runs"][0]["verdict"]["sentence"] == (
-        "entropy 1.5 \u2192 0.644, held-out pass@32 (held_out/acc) 0.997 \u2192 0.714, "
-        "reward 0.258 \u2192 0.703; 42 steps."
+        "entropy 1.49 \u2192 0.607, held-out pass@32 (held_out/acc) 0.991 \u2192 0.999, "
+        "reward 0.263 \u2192 0.685; 42 steps."
     )
-    assert said["runs"][0]["cost"]["no_gradient"] == pytest.approx(0.056, abs=0.001)
+    assert said["runs"][0]["cost"]["no_gradient"] == pytest.approx(0.060, abs=0.001)
     assert said["runs"][2]["verdict"]["headline"] == "Off target"

@@ -30,6 +30,7 @@ OBJECTIVES = {
     "repo_neutral": ["+entropo=repo_neutral", "entropo.target.fraction=0.8"],
     "repo_d": ["+entropo=repo_d", "entropo.repo.zeta.initial=1"],
 }
+TARGET = "entropo.target."
 SAMPLES = 32
 DISTINCT = "entropo/diversity/distinct_right"
 # held-out pass@k before the training, then this many times
@@ -127,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="further settings of the runs with ours, such as entropo.target.fraction=0.6",
+        help="further settings of the runs with ours, such as entropo.target.fraction=0.6, which replaces the demo's target",
     )
 
 
@@ -161,9 +162,15 @@ def _train_all(out: Path, options: argparse.Namespace, started: float) -> dict[s
         if number and left < [*outcomes.values()][-1].seconds:
             print(f"\n{LABELS[each]} is left out, {left:.0f} s are too few. To see it: entropo demo --objective {each}")
             continue
-        ours = [*MODELS[options.model].objectives[each], *options.set]
+        ours = with_settings(MODELS[options.model].objectives[each], options.set)
         outcomes[each] = train_once(LABELS[each], out / each, ours, options)
     return outcomes
+
+
+def with_settings(objective: Sequence[str], more: Sequence[str]) -> list[str]:
+    """The objective's overrides and those of ``--set``; a target of one's own replaces the demo's whole way to one."""
+    own = any(word.startswith(TARGET) for word in more)
+    return [*(word for word in objective if not (own and word.startswith(TARGET))), *more]
 
 
 def _check(options: argparse.Namespace) -> None:

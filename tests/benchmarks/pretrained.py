@@ -15,22 +15,23 @@ from pathlib import Path
 import torch
 
 from entropo_plugin.cli import build_parser
-from entropo_plugin.demo import run
+from entropo_plugin.demo import pretrained, run
 from entropo_plugin.demo.outcome import ENTROPY, REWARD, mean
 from entropo_plugin.launch import read_steps
 
-FLAT = "entropo.target.schedule=constant"
-# what `entropo demo --model smollm2` is told: the objective, none for stock GRPO, and what follows --set
+LAWS = {
+    "repo_neutral": ["+entropo=repo_neutral"],
+    "repo_r_matched": ["+entropo=repo_r", "entropo.repo.zeta.law=matched"],
+}
 RUNS = {
-    "grpo": [""],
-    "kl_loss": ["kl_loss"],
-    "repo_anchored": ["repo_anchored"],
-    "repo_r_doubling": ["repo_r", "entropo.repo.zeta.law=doubling", "entropo.target.fraction=1", FLAT],
-    "repo_neutral_ramp50": ["repo_neutral"],
-    "repo_r_matched_ramp50": ["repo_r"],
+    "grpo": run.STOCK,
+    "kl_loss": run.KL_LOSS,
+    "repo_anchored": run.OBJECTIVES["repo_anchored"],
+    "repo_r_doubling": run.OBJECTIVES["repo_r"],
+    **{f"{name}_ramp50": [*law, *pretrained.RAMP] for name, law in LAWS.items()},
     **{
-        f"{name}_hold{share}": [objective, f"entropo.target.fraction=0.{share // 10}", FLAT]
-        for name, objective in (("repo_neutral", "repo_neutral"), ("repo_r_matched", "repo_r"))
+        f"{name}_hold{share}": [*law, f"entropo.target.fraction=0.{share // 10}"]
+        for name, law in LAWS.items()
         for share in (80, 60)
     },
 }
@@ -49,22 +50,12 @@ COLUMNS = {
 BOUND = "_at_bound"
 
 
-def told(name, seed, slow):
-    """The words after ``entropo``, which make this run."""
-    objective, *more = RUNS[name]
-    words = ["demo", "--model", "smollm2"] + ["--seed", str(seed)] * (seed > 0)
-    more = more + [SLOW] * slow
-    return words + ["--objective", objective] * bool(objective) + ["--set", *more] * bool(more)
-
-
 def train(name, seed, slow, work):
-    """Train as the demo does, but that run alone; returns verl's log."""
-    options = build_parser().parse_args([*told(name, seed, slow), "--rollout", "hf", "--out", str(work)])
-    model = run.MODELS["smollm2"]
-    options.steps = model.steps
-    options.start = run.make_task(work / "task", model, seed)
-    overrides = model.objectives.get(RUNS[name][0], run.STOCK)
-    run.train_once(f"{name}, seed {seed}", work / "run", [*overrides, *options.set], options)
+    """Train as ``entropo demo --model smollm2`` does, but that run alone; returns verl's log."""
+    words = ["demo", "--model", "smollm2", "--rollout", "hf", "--seed", str(seed), "--out", str(work)]
+    options, model = build_parser().parse_args(words), run.MODELS["smollm2"]
+    options.steps, options.start = model.steps, run.make_task(work / "task", model, seed)
+    run.train_once(f"{name}, seed {seed}", work / "run", [*RUNS[name], *[SLOW] * slow], options)
     return work / "run" / "metrics.jsonl"
 
 

@@ -36,8 +36,10 @@ def test_its_settings_stand_behind_the_recipes_and_before_those_of_the_command_l
     monkeypatch.setattr(run, "train_once", train)
     run._train_all(tmp_path, options, 0.0)
     assert seen["grpo"] == ["algorithm.adv_estimator=grpo", "+entropo=monitor"]
-    assert seen["repo_r"][:2] == ["+entropo=repo_r", "entropo.repo.zeta.law=matched"]
-    assert seen["repo_r"][-1] == "entropo.target.fraction=0.6" and "entropo.target.fraction=0.5" in seen["repo_r"]
+    assert seen["repo_r"] == ["+entropo=repo_r", "entropo.repo.zeta.law=matched", "entropo.target.fraction=0.6"]
+    options.set = ["entropo.repo.min_advantage=0.1"]
+    run._train_all(tmp_path, options, 0.0)
+    assert seen["repo_r"][2:] == [*pretrained.RAMP, "entropo.repo.min_advantage=0.1"]
 
 
 def test_the_warm_started_model_is_made_once(tmp_path, monkeypatch):

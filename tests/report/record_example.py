@@ -1,4 +1,4 @@
-"""Makes the three recorded runs of ``entropo report --demo`` anew, from the folder of an ``entropo demo`` that has ended.
+"""Makes the three recorded runs of ``entropo report --demo`` anew, from the folder of an ``entropo demo``.
 
 Run: python tests/report/record_example.py runs/demo. Kept are the metrics that the recorded runs have now, with six
 digits, and the forty most costly tokens of each run; paths become those of ``runs/demo``.

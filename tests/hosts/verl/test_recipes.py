@@ -214,6 +214,22 @@ def test_the_method_can_be_changed():
     assert (config.algorithm.adv_estimator, config.trainer.v1.trainer_mode) == ("grpo", "entropo_separate_async")
 
 
+LAWS = {
+    "repo_r": ("entropo.repo.zeta.law", "fixed", "matched", "pi"),
+    "adapo": ("entropo.adapo.clip_high.law", "fixed"),
+}
+
+
+@at_scale
+def test_another_law_is_one_key(name):
+    """Nothing that the recipe sets is left without a reader, which the user could not delete."""
+    for method in Plan.from_config(composed(name)).methods:
+        key, *laws = LAWS.get(method.name, ("",))
+        for law in laws:
+            (same,) = Plan.from_config(config_of(name, f"{key}={law}")).methods
+            assert same.name == method.name
+
+
 def test_several_nodes_join_the_cluster_that_is_up():
     assert config_of("32b/qwen2_5_kl_cov").ray_kwargs.ray_init.address == "auto"
     assert "address" not in config_of("7b/qwen2_5_kl_cov").ray_kwargs.ray_init

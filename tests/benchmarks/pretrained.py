@@ -48,6 +48,14 @@ COLUMNS = {
     "seconds": "timing_s/step",
 }
 BOUND = "_at_bound"
+SHOWN = {
+    "grpo": "stock GRPO",
+    "repo_neutral_hold80": "model-based REPO, 0.8 at once",
+    "repo_r_matched_hold80": "REPO-R matched, 0.8 at once",
+    "repo_neutral_ramp50": "model-based REPO, ramp to 0.5",
+    "repo_r_matched_ramp50": "REPO-R matched, ramp to 0.5",
+}
+COLORS = ("#1f62b8", "#d4570a", "#0e8f76", "#c269bc", "#705b06")
 
 
 def train(name, seed, slow, work):
@@ -113,6 +121,28 @@ def table(folder):
         print(f"| {' | '.join([path.stem, *summary(read(path))])} |")
 
 
+def picture(folder, path):
+    """Entropy with its target, and different right answers, of the runs at half the learning rate, seed 0."""
+    from matplotlib import figure
+
+    made = figure.Figure(figsize=(11, 3.8), layout="constrained")
+    entropy, right = made.subplots(1, 2)
+    for color, (name, label) in zip(COLORS, SHOWN.items(), strict=True):
+        steps = read(folder / f"{name}_lr5e-5_seed0.csv")
+        x = [step["step"] for step in steps]
+        entropy.plot(x, [step["entropy"] for step in steps], color=color, label=label)
+        entropy.plot(x, [step["target"] for step in steps], color=color, ls=":")
+        right.plot(x, [step["distinct_right"] for step in steps], color=color)
+    entropy.set(title="Entropy and its target (dotted)", xlabel="step", ylabel="nats per token", ylim=0)
+    right.set(title="Different right answers among 8", xlabel="step", ylim=0)
+    entropy.legend(frameon=False, fontsize=8)
+    for axes in (entropy, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xticks(range(0, 21, 5))
+        axes.grid(alpha=0.3)
+    made.savefig(path, dpi=120)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=[*RUNS])
@@ -121,6 +151,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("docs/results/smollm2"))
     parser.add_argument("--work", type=Path, default=Path("runs/pretrained"))
     parser.add_argument("--table", action="store_true", help="only print it")
+    parser.add_argument("--picture", type=Path, help="a PNG to draw")
     options = parser.parse_args()
     for seed in [] if options.table else options.seeds:
         for name in options.runs:
@@ -129,6 +160,8 @@ def main():
             if not path.exists():
                 write(path, train(name, seed, options.slow, work), name, seed, options.slow)
     table(options.out)
+    if options.picture:
+        picture(options.out, options.picture)
 
 
 if __name__ == "__main__":

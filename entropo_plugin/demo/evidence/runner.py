@@ -91,13 +91,19 @@ def run_all(plan: list[Planned], out: Path, workers: int) -> int:
 
 def _results(plan: list[Planned], out: Path, workers: int) -> Iterator[tuple[Planned, dict[str, Any]]]:
     """Rows in the order in which the runs end; a pool is closed without waiting when the caller is interrupted."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start)
     try:
         waiting: dict[Future, Planned] = {pool.submit(run_one, each, out): each for each in plan}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start() -> None:
+    from entropo_plugin.demo.evidence import train  # imports torch and TRL
+
+    train.settle()
 
 
 def run_one(planned: Planned, out: Path) -> dict[str, Any]:

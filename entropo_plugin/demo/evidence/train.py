@@ -50,15 +50,21 @@ class Job:
     start: Path
 
 
-def run(task: Task, arm: Arm, job: Job, folder: Path) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Train and measure; the numbers of the row, and the curves by rollout batch. The model is left in ``folder``."""
+def settle() -> None:
+    """What a process that does nothing but runs sets once, for all of them."""
     import torch
+
+    from entropo_plugin.hosts import trl  # noqa: F401, with all of TRL: imported now, it lies before the freeze
 
     torch.set_num_threads(1)
     for noisy in ("transformers", "trl", "accelerate", "entropo_plugin"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    trainer = _trainer(task, arm, job, folder)
     gc.freeze()  # every training begins with a collection, which need not look at what is imported
+
+
+def run(task: Task, arm: Arm, job: Job, folder: Path) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """Train and measure; the numbers of the row, and the curves by rollout batch. The model is left in ``folder``."""
+    trainer = _trainer(task, arm, job, folder)
     began = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - began

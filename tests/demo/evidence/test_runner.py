@@ -1,6 +1,7 @@
 """The runner on real, short trainings."""
 
 import csv
+import logging
 import math
 from pathlib import Path
 
@@ -49,8 +50,11 @@ def test_a_row_and_a_curve_for_each_run(out):
 
 def test_a_run_goes_on_from_the_model_of_another_task(out):
     (plan,) = runner.planned(["rising_sums"], ["grpo"], [1.0], [0], 1, after="sums")
+    level = logging.getLogger("entropo_plugin").level
     row = runner.run_one(plan, out)
     assert "error" not in row
+    # what a run of its own process silences is not silenced in this one
+    assert logging.getLogger("entropo_plugin").level == level
     # the first policy is that of the run before: nearly uniform, as it was trained on two batches only
     assert row["entropy_start"] == pytest.approx(math.log(20), abs=0.05)
 

@@ -120,12 +120,16 @@ def test_packed_sequences_without_flash_attention(verl):
 
 
 def test_three_hundred_steps_in_flat_memory(made, tmp_path):
-    """What all processes of the run hold for themselves at the end against the fiftieth step; zeta in its bounds."""
+    """What all processes of the run hold for themselves at the end against the fiftieth step; zeta in its bounds.
+
+    But for Ray's gcs_server, which keeps a list of the tasks that have ended, with stock verl too: 1.6 MB a step.
+    """
     used, run_id = {}, "three-hundred-steps"
 
     def on_step(line):
         if line["step"] in (50, 150, 300):
-            used[line["step"]] = sum(each.memory_full_info().uss for each in launch.marked(run_id)) / 2**30
+            counted = [each for each in launch.marked(run_id) if each.name() != "gcs_server"]
+            used[line["step"]] = sum(each.memory_full_info().uss for each in counted) / 2**30
 
     where = tmp_path / "run"
     overrides = [*overrides_for(made, where, 301), "+entropo=repo_r", SIZE[0]]

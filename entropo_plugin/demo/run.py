@@ -128,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="further settings of the runs with ours, such as entropo.target.fraction=0.6, for the demo's target",
+        help="further settings of the runs with ours; entropo.target.fraction=0.6 replaces the demo's target",
     )
 
 

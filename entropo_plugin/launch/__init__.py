@@ -101,11 +101,13 @@ def train(
     on_step: Callable[[dict], None],
     stall_seconds: float = 300,
     run_id: str | None = None,
+    device: str = "cpu",
 ) -> float:
     """Run verl's stock entry point and call ``on_step`` with each logged step; returns its wall time in seconds.
 
     Writes ``train.log`` and ``metrics.jsonl`` into ``folder``. A training that logs nothing for ``stall_seconds`` is
-    ended: verl waits without end when a rollout server dies. So is one whose worker or server died a minute ago.
+    ended: verl waits without end when a rollout server dies. So is one whose worker or server died a minute ago. On
+    another ``device`` than "cpu" verl chooses its platform itself.
 
     Raises:
         TrainingFailed: non-zero exit, or no progress.
@@ -114,11 +116,11 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     started, run_id, metrics = time.monotonic(), run_id or uuid.uuid4().hex, folder / "metrics.jsonl"
     metrics.unlink(missing_ok=True)
-    environment = os.environ | {MARK: run_id, "VERL_FILE_LOGGER_PATH": str(metrics), "ENTROPO_CPU": "1"}
+    own = {MARK: run_id, "VERL_FILE_LOGGER_PATH": str(metrics), "ENTROPO_CPU": str(int(device == "cpu"))}
     command = [sys.executable, "-m", "verl.trainer.main_ppo", f"hydra.run.dir={folder / 'hydra'}", *overrides]
     with (
         open(folder / "train.log", "wb") as log,
-        _started(command, run_id, stdout=log, stderr=log, env=environment, cwd=folder) as (child, family, stop),
+        _started(command, run_id, stdout=log, stderr=log, env=os.environ | own, cwd=folder) as (child, family, stop),
     ):
         _follow(child, metrics, on_step, stall_seconds, folder / "train.log", Vital(family), stop)
     stop.act()

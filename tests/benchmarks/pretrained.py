@@ -1,9 +1,10 @@
 """Real verl on SmolLM2-135M-Instruct, one run after the other: the table of docs/control.md, a file of steps a run.
 
 Run: make pretrained, six minutes a run on two free cores; it needs the packages that ``entropo demo --model smollm2``
-names. Stopped and started again it goes on. PRETRAINED_ARGS="--runs grpo repo_neutral_ramp50 --seeds 1" makes fewer
-runs; --out names another folder than docs/results/smollm2, where every run leaves RUN_seedN.csv: a row a step, below
-the command which makes the same run. --table makes no run.
+names, and a GPU for --device cuda. Stopped and started again it goes on.
+PRETRAINED_ARGS="--runs grpo repo_neutral_ramp50 --seeds 1" makes fewer runs; --out names another folder than
+docs/results/smollm2, where every run leaves RUN_seedN.csv: a row a step, below the command which makes the same run.
+--table makes no run.
 """
 
 import argparse
@@ -28,6 +29,8 @@ RUNS = {
     "kl_loss": run.KL_LOSS,
     "repo_anchored": run.OBJECTIVES["repo_anchored"],
     "repo_r_doubling": run.OBJECTIVES["repo_r"],
+    "kl_reward": [*run.STOCK, "algorithm.use_kl_in_reward=true", "algorithm.kl_ctrl.kl_coef=0.1"],
+    "bonus": [*run.STOCK, "actor_rollout_ref.actor.entropy_coeff=0.01"],
     **{f"{name}_ramp50": [*law, *pretrained.RAMP] for name, law in LAWS.items()},
     **{
         f"{name}_hold{share}": [*law, f"entropo.target.fraction=0.{share // 10}"]
@@ -36,6 +39,12 @@ RUNS = {
     },
 }
 SLOW = "actor_rollout_ref.actor.optim.lr=5e-5"
+# several runs share a GPU's machine: few threads and little shared memory for each
+SMALL = [
+    "ray_kwargs.ray_init.runtime_env.env_vars.OMP_NUM_THREADS='2'",
+    "++ray_kwargs.ray_init.object_store_memory=4000000000",
+]
+USUAL = {"steps": run.MODELS["smollm2"].steps, "device": "cpu"}
 COLUMNS = {
     "entropy": ENTROPY,
     "target": "entropo/target",
@@ -58,12 +67,13 @@ SHOWN = {
 COLORS = ("#1f62b8", "#d4570a", "#0e8f76", "#c269bc", "#705b06")
 
 
-def train(name, seed, slow, work):
+def train(name, seed, wanted, work):
     """Train as ``entropo demo --model smollm2`` does, but that run alone; returns verl's log."""
-    words = ["demo", "--model", "smollm2", "--rollout", "hf", "--seed", str(seed), "--out", str(work)]
+    words = ["demo", "--model", "smollm2", "--device", wanted.device, "--seed", str(seed), "--out", str(work)]
     options, model = build_parser().parse_args(words), run.MODELS["smollm2"]
-    options.steps, options.start = model.steps, run.make_task(work / "task", model, seed)
-    run.train_once(f"{name}, seed {seed}", work / "run", [*RUNS[name], *[SLOW] * slow], options)
+    options.steps, options.start = wanted.steps, run.make_task(work / "task", model, seed)
+    settings = [*RUNS[name], *[SLOW] * wanted.slow, *SMALL * (wanted.device == "cuda")]
+    run.train_once(f"{name}, seed {seed}", work / "run", settings, options)
     return work / "run" / "metrics.jsonl"
 
 
@@ -78,12 +88,18 @@ def rows(log):
         yield [line["step"], *(f"{data[key]:.4g}" if key in data else "" for key in found.values())]
 
 
-def write(path, log, name, seed, slow):
+def write(path, log, name, seed, wanted):
     """The file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     with unfinished.open("w", newline="") as file:
-        again = f"--runs {name} --seeds {seed}{' --slow' * slow}"
-        file.write(f'# make pretrained PRETRAINED_ARGS="{again}"\n')
+        more = "".join(
+            f" --{key} {getattr(wanted, key)}" for key, usual in USUAL.items() if getattr(wanted, key) != usual
+        )
+        again = f"--runs {name} --seeds {seed}{' --slow' * wanted.slow}{more}"
+        # the environment of make has a torch without CUDA
+        here = f'make pretrained PRETRAINED_ARGS="{again}"'
+        file.write(f"# {here if wanted.device == 'cpu' else f'python tests/benchmarks/pretrained.py {again}'}\n")
         file.write(f"# {machine()}; verl {version('verl')}\n")
         out = csv.writer(file, lineterminator="\n")
         out.writerow(["step", *COLUMNS])
@@ -104,7 +120,7 @@ def read(path):
 
 
 def summary(steps):
-    """Error: rms distance from the target over steps 6 to 20; end: of the last three; the rest: of the last five."""
+    """Error: rms distance from the target from step 6 on; end: of the last three; the rest: of the last five."""
     off = [step["entropy"] / step["target"] - 1 for step in steps]
     error = mean([each**2 for each in off[5:]]) ** 0.5
     last = [mean([step[name] for step in steps[-5:]]) for name in ("entropy", "reward", "distinct_right")]
@@ -148,6 +164,8 @@ def main():
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=[*RUNS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--slow", action="store_true", help="half the learning rate")
+    parser.add_argument("--steps", type=int, default=USUAL["steps"])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=USUAL["device"])
     parser.add_argument("--out", type=Path, default=Path("docs/results/smollm2"))
     parser.add_argument("--work", type=Path, default=Path("runs/pretrained"))
     parser.add_argument("--table", action="store_true", help="only print it")
@@ -158,7 +176,7 @@ def main():
             stem = f"{name}{'_lr5e-5' if options.slow else ''}_seed{seed}"
             path, work = options.out / f"{stem}.csv", options.work.resolve() / stem
             if not path.exists():
-                write(path, train(name, seed, options.slow, work), name, seed, options.slow)
+                write(path, train(name, seed, options, work), name, seed, options)
     table(options.out)
     if options.picture:
         picture(options.out, options.picture)

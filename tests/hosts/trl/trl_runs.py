@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import random
 
 import torch
@@ -75,7 +76,7 @@ def config(folder, entropo=None, **changes):
         max_steps=2,
         logging_steps=1,
         report_to=[],
-        use_cpu=True,
+        use_cpu=os.environ.get("ENTROPO_TEST_DEVICE") != "cuda",
         bf16=False,
         save_strategy="no",
         disable_tqdm=True,

@@ -107,12 +107,14 @@ NAMES = {
     "worker/loss.py": ["verl.utils.metric.AggregationType.SUM", "verl.utils.metric.Metric.aggregate"],
     "cpu/platform.py": [f"verl.plugin.platform.{name}" for name in ("PlatformBase", "PlatformRegistry.register")]
     + ["verl.plugin.platform.PlatformRegistry.get", "verl.plugin.platform.platform_manager._current_platform"],
-    "cpu/shims.py": [
+    "startup/registration.py": [
         "verl.workers.rollout.replica.RolloutReplicaRegistry._registry",
         "verl.workers.rollout.base._ROLLOUT_REGISTRY",
     ],
-    "cpu/hf_rollout.py": [f"verl.workers.rollout.replica.{name}" for name in ("RolloutReplica", "TokenOutput")]
-    + ["verl.workers.config.HFModelConfig", "verl.workers.rollout.base.BaseRollout"],
+    "hf_rollout.py": [f"verl.workers.rollout.replica.{name}" for name in ("RolloutReplica", "TokenOutput")]
+    + ["verl.workers.config.HFModelConfig", "verl.workers.rollout.base.BaseRollout"]
+    + [f"verl.utils.device.{name}" for name in ("get_device_name", "get_resource_name", "get_visible_devices_keyword")]
+    + ["verl.plugin.platform.get_platform"],
     "driver/batch_cache.py": ["transfer_queue.kv_batch_get", "transfer_queue.kv_batch_put"],
 }
 CASES = [(path, file) for file, paths in NAMES.items() for path in paths]

@@ -230,7 +230,7 @@ def test_groups_of_one_and_equal_rewards_are_said_at_the_first_step():
 
 
 def test_equal_rewards_are_said_at_once_also_where_verls_rounding_hides_them(run, caplog):
-    """4 prompts of 7, every reward .1: verl's grpo makes -.0074 of them, and ours 0."""
+    """4 prompts of 7, every reward .1: verl's grpo makes -.0074 of them unless it is patched (0013), and ours 0."""
     for overrides in ((), ("+entropo=repo_r",)):
         rows = sampled(4, 7, 8)
         for row in rows.values():
@@ -241,7 +241,8 @@ def test_equal_rewards_are_said_at_once_also_where_verls_rounding_hides_them(run
         found = one_step(trainer)
         assert found["entropo/advantage/zero_share"] == 1.0 and found["entropo/diversity/equal_share"] == 1.0
         assert "step 1: all responses to each prompt have the same score" in caplog.text
-        assert (found["entropo/advantage/abs_mean"] == 0) == bool(overrides)
+        size = found["entropo/advantage/abs_mean"]
+        assert size == 0 if overrides else size in (0, pytest.approx(0.0074, abs=5e-5))
 
 
 def test_control_and_statistics_see_the_same_tokens(run):

@@ -177,9 +177,11 @@ def test_a_target_that_the_models_vocabulary_cannot_have_is_refused(text, tmp_pa
     check(*where, "entropo.target.value=4.5")
 
 
-def test_the_transformers_rollout_is_refused_without_the_cpu_host():
-    with pytest.raises(ConfigError, match="rollout.name=hf is part of the CPU host. Add .entropo_host=cpu"):
-        check("+entropo=repo_r", "actor_rollout_ref.rollout.name=hf", host=[])
+def test_the_transformers_rollout_takes_one_worker_a_server_on_any_host():
+    settings, size = ["+entropo=repo_r", "actor_rollout_ref.rollout.name=hf"], "rollout.tensor_model_parallel_size="
+    check(*settings, f"actor_rollout_ref.{size}1", host=[])
+    with pytest.raises(ConfigError, match=f"{size}2, but rollout.name=hf holds the whole model"):
+        check(*settings, f"actor_rollout_ref.{size}2", host=[])
 
 
 @pytest.mark.parametrize("missing", ["transfer_queue", "vllm"])

@@ -21,10 +21,8 @@ def install() -> None:
 
 
 def install_rollouts() -> None:
-    """Install the shims for rollout servers: they are needed beside a CPU platform of verl's own too."""
+    """Install the shim for rollout servers: it is needed beside a CPU platform of verl's own too."""
     _vllm_version()
-    after_import("verl.workers.rollout.replica", _transformers_replica)
-    after_import("verl.workers.rollout.base", _transformers_adapter)
 
 
 def _engine_device() -> None:
@@ -88,20 +86,3 @@ def _value_head(module: ModuleType) -> None:
         )
 
     module.load_valuehead_model = load  # type: ignore[attr-defined]
-
-
-def _load_replica() -> type:
-    from entropo_plugin.hosts.verl.cpu.hf_rollout import TransformersReplica
-
-    return TransformersReplica
-
-
-def _transformers_replica(module: ModuleType) -> None:
-    """``rollout.name=hf``: verl's registry of rollout servers has no transformers server."""
-    if "hf" not in module.RolloutReplicaRegistry._registry:
-        module.RolloutReplicaRegistry.register("hf", _load_replica)
-
-
-def _transformers_adapter(module: ModuleType) -> None:
-    """The trainer's side of ``rollout.name=hf`` (workers/rollout/base.py:89 has no register function)."""
-    module._ROLLOUT_REGISTRY.setdefault(("hf", "async"), "entropo_plugin.hosts.verl.cpu.hf_rollout.TransformersAdapter")

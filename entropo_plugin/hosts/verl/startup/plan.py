@@ -167,9 +167,11 @@ def _check_packages(config: Any) -> None:
     if importlib.util.find_spec("transfer_queue") is None:
         raise ConfigError("verl's V1 trainers need the package TransferQueue. Run: pip install TransferQueue")
     rollout = get(config, "actor_rollout_ref.rollout.name")
-    if rollout == "hf" and get(config, "entropo.host", "auto") != "cpu":
+    size = get(config, "actor_rollout_ref.rollout.tensor_model_parallel_size", 1)
+    if rollout == "hf" and size != 1:
         raise ConfigError(
-            "actor_rollout_ref.rollout.name=hf is part of the CPU host. Add +entropo_host=cpu, or set it to vllm."
+            f"actor_rollout_ref.rollout.tensor_model_parallel_size={size}, but rollout.name=hf holds the whole model "
+            "in each of its servers. Set it to 1, or actor_rollout_ref.rollout.name=vllm."
         )
     if rollout == "vllm" and get(config, "entropo.host", "auto") == "cpu" and importlib.util.find_spec("vllm") is None:
         raise ConfigError(

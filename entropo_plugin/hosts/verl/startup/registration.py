@@ -27,6 +27,8 @@ def register_all(supported: bool) -> None:
     if supported:
         guarded("the CPU host", _cpu_host)
         after_import("verl.models.transformers.monkey_patch", _value_head)
+        after_import("verl.workers.rollout.replica", _transformers_replica)
+        after_import("verl.workers.rollout.base", _transformers_adapter)
         after_import("verl.trainer.ppo.core_algos", _algorithms)
         after_import("verl.trainer.ppo.v1", _trainers)
 
@@ -60,6 +62,23 @@ def _value_head(monkey_patch: ModuleType) -> None:
     from entropo_plugin.hosts.verl.compat import fix_value_head
 
     fix_value_head(monkey_patch)
+
+
+def _transformers_replica(replica: ModuleType) -> None:
+    """``rollout.name=hf``: verl's registry of rollout servers has no transformers server."""
+    if "hf" not in replica.RolloutReplicaRegistry._registry:
+        replica.RolloutReplicaRegistry.register("hf", _load_replica)
+
+
+def _load_replica() -> type:
+    from entropo_plugin.hosts.verl.hf_rollout import TransformersReplica
+
+    return TransformersReplica
+
+
+def _transformers_adapter(base: ModuleType) -> None:
+    """The trainer's side of ``rollout.name=hf`` (workers/rollout/base.py:89 has no register function)."""
+    base._ROLLOUT_REGISTRY.setdefault(("hf", "async"), "entropo_plugin.hosts.verl.hf_rollout.TransformersAdapter")
 
 
 def _algorithms(core_algos: ModuleType) -> None:

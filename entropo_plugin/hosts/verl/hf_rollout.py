@@ -1,17 +1,21 @@
 """``rollout.name=hf``: transformers behind verl's rollout-server interface, for quick tests without vLLM.
 
+It samples where the training worker trains, on its GPU or on the CPU, a server a worker; verl has no such server.
 Sampling supports temperature only; top_k and top_p are refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 import torch
+from verl.plugin.platform import get_platform
 from verl.utils.config import omega_conf_to_dataclass
+from verl.utils.device import get_device_name, get_resource_name, get_visible_devices_keyword
 from verl.workers.config import HFModelConfig
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
@@ -41,8 +45,11 @@ class Request:
 
 @torch.inference_mode()
 def sample(model: Any, batch: list[Request], eos: int, pad: int, generator: torch.Generator) -> list[TokenOutput]:
-    """Answer a batch of requests of one temperature, left-padded, until every one has ended."""
-    ids, mask = _left_pad([request.prompt for request in batch], pad)
+    """Answer a batch of requests of one temperature, left-padded, until every one has ended.
+
+    The model is on the generator's device.
+    """
+    ids, mask = (each.to(generator.device) for each in _left_pad([request.prompt for request in batch], pad))
     position, past = (mask.cumsum(-1) - 1).clamp(min=0), None
     chances: list[list[float]] = [[] for _ in batch]
     outputs = [TokenOutput(token_ids=[], stop_reason="completed") for _ in batch]
@@ -58,11 +65,11 @@ def sample(model: Any, batch: list[Request], eos: int, pad: int, generator: torc
         )
         past = step.past_key_values
         tokens, logps = _draw(step.logits[:, -1].float(), batch[0].temperature, generator)
-        for i in range(len(batch)):
+        for i, (token, logp) in enumerate(zip(tokens.tolist(), logps.tolist(), strict=True)):
             if not done[i]:
-                outputs[i].token_ids.append(int(tokens[i]))
-                chances[i].append(float(logps[i]))
-                done[i] = int(tokens[i]) == eos or len(outputs[i].token_ids) >= batch[i].limit
+                outputs[i].token_ids.append(token)
+                chances[i].append(logp)
+                done[i] = token == eos or len(outputs[i].token_ids) >= batch[i].limit
         ids, position = tokens[:, None], position[:, -1:] + 1
         mask = torch.cat([mask, torch.ones_like(ids)], -1)
     for output, chance in zip(outputs, chances, strict=True):
@@ -92,10 +99,13 @@ async def _nothing(*args: Any, **kwargs: Any) -> None:
 class TransformersServer:
     """A Ray actor that answers, together, the requests that wait when the model is free."""
 
-    def __init__(self, config: Any, model_config: Any, replica_rank: int):
+    def __init__(self, config: Any, model_config: Any, replica_rank: int, devices: str | None = None):
+        if devices is not None:
+            os.environ[get_visible_devices_keyword()] = devices
+        self.device = torch.device(get_device_name())
         self.config = omega_conf_to_dataclass(config)
         self.model_config = omega_conf_to_dataclass(model_config, dataclass_type=HFModelConfig)
-        self.generator = torch.Generator().manual_seed(self.config.seed + replica_rank)
+        self.generator = torch.Generator(self.device).manual_seed(self.config.seed + replica_rank)
         self.version: int | None = None
         self.waiting: list[Request] = []
         self.drain: asyncio.Task | None = None
@@ -104,7 +114,8 @@ class TransformersServer:
         from transformers import AutoModelForCausalLM
 
         path = self.model_config.local_path
-        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa").eval()
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+        self.model = model.to(self.device).eval()
 
     async def load_weights(self, weights: dict[str, torch.Tensor], version: int | None) -> None:
         result = self.model.load_state_dict(weights, strict=False)
@@ -150,17 +161,27 @@ class TransformersServer:
 
 
 class TransformersReplica(RolloutReplica):
-    """One server per replica, on the node of its training worker."""
+    """One server per replica, on the node and the accelerator of its training worker."""
 
     async def launch_servers(self) -> None:
-        node = await self.workers[0].__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())
+        node, devices = await self.workers[0].__ray_call__.remote(_place)
         strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
         name = f"hf_server_{self.replica_rank}"
         options = {"name": name, "max_concurrency": self.max_concurrency, "scheduling_strategy": strategy}
+        if devices is not None:
+            options["runtime_env"] = {"env_vars": dict.fromkeys(get_platform().ray_noset_envvars(), "1")}
         server = ray.remote(TransformersServer).options(**options)
-        self.servers = [server.remote(self.config, self.model_config, self.replica_rank)]
+        self.servers = [server.remote(self.config, self.model_config, self.replica_rank, devices)]
         await self.servers[0].launch_server.remote()
         self._server_handle, self._server_address = self.servers[0], name
+
+
+def _place(_: Any) -> tuple[str, str | None]:
+    """The node of the training worker that calls this, and its accelerator; None on the CPU."""
+    context = ray.get_runtime_context()
+    if get_device_name() == "cpu":
+        return context.get_node_id(), None
+    return context.get_node_id(), context.get_accelerator_ids()[get_resource_name()][0]
 
 
 class TransformersAdapter(BaseRollout):
@@ -178,5 +199,6 @@ class TransformersAdapter(BaseRollout):
 
     async def update_weights(self, weights: Any, wire_format: str = "named_tensors", **about: Any) -> None:
         # every rank consumes the generator: each weight is gathered from all of them
-        state = {name: tensor.detach().clone() for name, tensor in weights}
+        # and copied to memory that the server's process can read
+        state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights}
         await ray.get_actor(f"hf_server_{self.rank}").load_weights.remote(state, about.get("global_steps"))

@@ -206,6 +206,13 @@ def fake_verl(monkeypatch, code):
     monkeypatch.setattr(launch.subprocess, "Popen", lambda command, **rest: popen([sys.executable, "-c", code], **rest))
 
 
+@pytest.mark.parametrize(("device", "variable"), [({}, "1"), ({"device": "cuda"}, "0")])
+def test_a_training_is_told_its_host(device, variable, monkeypatch, tmp_path):
+    fake_verl(monkeypatch, "import os, pathlib; pathlib.Path('host').write_text(os.environ['ENTROPO_CPU'])")
+    launch.train(tmp_path / "run", [], lambda line: None, **device)
+    assert (tmp_path / "run" / "host").read_text() == variable
+
+
 def test_steps_arrive_as_they_are_logged_and_a_half_line_waits(monkeypatch, tmp_path):
     code = (
         "import os, time; f = open(os.environ['VERL_FILE_LOGGER_PATH'], 'w')\n"

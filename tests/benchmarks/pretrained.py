@@ -57,14 +57,20 @@ COLUMNS = {
     "seconds": "timing_s/step",
 }
 BOUND = "_at_bound"
-SHOWN = {
+LABELS = {
     "grpo": "stock GRPO",
+    "kl_loss": "GRPO + KL loss",
+    "kl_reward": "GRPO + KL in the reward",
+    "bonus": "GRPO + entropy bonus",
+    "repo_anchored": "anchored REPO",
+    "repo_r_doubling": "REPO-R, doubling",
     "repo_neutral_hold80": "model-based REPO, 0.8 at once",
     "repo_r_matched_hold80": "REPO-R matched, 0.8 at once",
     "repo_neutral_ramp50": "model-based REPO, ramp to 0.5",
     "repo_r_matched_ramp50": "REPO-R matched, ramp to 0.5",
 }
-COLORS = ("#1f62b8", "#d4570a", "#0e8f76", "#c269bc", "#705b06")
+SHOWN = ("grpo", "repo_neutral_hold80", "repo_r_matched_hold80", "repo_neutral_ramp50", "repo_r_matched_ramp50")
+COLORS = ("#1f62b8", "#d4570a", "#0e8f76", "#c269bc", "#705b06", "#3f3f46")
 
 
 def train(name, seed, wanted, work):
@@ -137,16 +143,16 @@ def table(folder):
         print(f"| {' | '.join([path.stem, *summary(read(path))])} |")
 
 
-def picture(folder, path):
+def picture(folder, path, names):
     """Entropy with its target, and different right answers, of the runs at half the learning rate, seed 0."""
     from matplotlib import figure
 
     made = figure.Figure(figsize=(11, 3.8), layout="constrained")
     entropy, right = made.subplots(1, 2)
-    for color, (name, label) in zip(COLORS, SHOWN.items(), strict=True):
+    for color, name in zip(COLORS, names, strict=False):
         steps = read(folder / f"{name}_lr5e-5_seed0.csv")
         x = [step["step"] for step in steps]
-        entropy.plot(x, [step["entropy"] for step in steps], color=color, label=label)
+        entropy.plot(x, [step["entropy"] for step in steps], color=color, label=LABELS[name])
         entropy.plot(x, [step["target"] for step in steps], color=color, ls=":")
         right.plot(x, [step["distinct_right"] for step in steps], color=color)
     entropy.set(title="Entropy and its target (dotted)", xlabel="step", ylabel="nats per token", ylim=0)
@@ -154,7 +160,6 @@ def picture(folder, path):
     entropy.legend(frameon=False, fontsize=8)
     for axes in (entropy, right):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xticks(range(0, 21, 5))
         axes.grid(alpha=0.3)
     made.savefig(path, dpi=120)
 
@@ -170,6 +175,7 @@ def main():
     parser.add_argument("--work", type=Path, default=Path("runs/pretrained"))
     parser.add_argument("--table", action="store_true", help="only print it")
     parser.add_argument("--picture", type=Path, help="a PNG to draw")
+    parser.add_argument("--shown", nargs="+", choices=LABELS, default=SHOWN, help="the runs in it, six at most")
     options = parser.parse_args()
     for seed in [] if options.table else options.seeds:
         for name in options.runs:
@@ -179,7 +185,7 @@ def main():
                 write(path, train(name, seed, options, work), name, seed, options)
     table(options.out)
     if options.picture:
-        picture(options.out, options.picture)
+        picture(options.out, options.picture, options.shown)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ docs/results/smollm2, where every run leaves RUN_seedN.csv: a row a step, below 
 
 import argparse
 import csv
+import math
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +38,15 @@ RUNS = {
         for name, law in LAWS.items()
         for share in (80, 60)
     },
+    # the target as a floor, and with a third of the authority downwards
+    **{
+        f"repo_neutral_down{down}_hold60": [
+            *LAWS["repo_neutral"],
+            "entropo.target.fraction=0.6",
+            f"entropo.neutral.authority_down={down / 100}",
+        ]
+        for down in (0, 30)
+    },
 }
 SLOW = "actor_rollout_ref.actor.optim.lr=5e-5"
 # several runs share a GPU's machine: few threads and little shared memory for each
@@ -55,7 +65,12 @@ COLUMNS = {
     "right_answers_entropy": "entropo/entropy/right_answers",
     "equal_share": "entropo/diversity/equal_share",
     "seconds": "timing_s/step",
+    # where verl validated, at first before a step was made: prompts that are not trained, 32 answers to each
+    "held_out": "val-core/held_out/acc/mean@32",
+    "held_out_best8": "val-aux/held_out/acc/best@8/mean",
+    "held_out_best32": "val-core/held_out/acc/best@32/mean",
 }
+VALIDATED = ("held_out", "held_out_best8", "held_out_best32")
 BOUND = "_at_bound"
 LABELS = {
     "grpo": "stock GRPO",
@@ -87,7 +102,7 @@ def rows(log):
     """A step's cells; the coefficient is the one of which verl's log says whether it stood at its bound."""
     for line in read_steps(log):
         data = line["data"]
-        if ENTROPY not in data:
+        if ENTROPY not in data and COLUMNS["held_out"] not in data:
             continue
         bound = next((key for key in data if key.endswith(BOUND)), "")
         found = COLUMNS | {"at_bound": bound, "coefficient": bound.removesuffix(BOUND)}
@@ -119,25 +134,47 @@ def machine():
 
 
 def read(path):
-    """The columns as numbers; a cell that is empty, as of a run without a target, is NaN."""
+    """The columns as numbers; an empty cell, as of a run without a target, is NaN. Step 0 has a validation only."""
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     found = csv.DictReader(lines)
     return [{name: float(cell or "nan") for name, cell in row.items()} for row in found]
 
 
-def summary(steps):
-    """Error: rms distance from the target from step 6 on; end: of the last three; the rest: of the last five."""
+def summary(lines):
+    """Error: rms distance from the target from step 6 on; end: of the last three; held out: the last two validations.
+
+    The rest are means of the last five steps.
+    """
+    steps = [line for line in lines if line["step"] > 0]
     off = [step["entropy"] / step["target"] - 1 for step in steps]
     error = mean([each**2 for each in off[5:]]) ** 0.5
     last = [mean([step[name] for step in steps[-5:]]) for name in ("entropy", "reward", "distinct_right")]
     shown = [f"{error:.1%}", f"{mean(off[-3:]):+.0%}"] if error == error else ["-", "-"]
     bound = [step["at_bound"] for step in steps]
     held = f"{sum(bound):.0f} of {len(bound)}" if bound[0] == bound[0] else "-"
-    return [*shown, held, f"{steps[0]['entropy']:.2f} to {last[0]:.2f}", f"{last[1]:.2f}", f"{last[2]:.1f}"]
+    found = [*shown, held, f"{steps[0]['entropy']:.2f} to {last[0]:.2f}", f"{last[1]:.2f}", f"{last[2]:.1f}"]
+    return found + [validated(lines, name) for name in VALIDATED]
+
+
+def validated(lines, name):
+    """Mean of the last two validations after the start; verl adds one after the last step."""
+    found = [line[name] for line in lines if line["step"] > 0 and line.get(name, math.nan) == line.get(name)]
+    return f"{mean(found[-2:]):.2f}" if found else "-"
 
 
 def table(folder):
-    head = ["run", "error", "end", "at bound", "entropy, nats", "reward", "distinct right"]
+    head = [
+        "run",
+        "error",
+        "end",
+        "at bound",
+        "entropy, nats",
+        "reward",
+        "distinct right",
+        "held out",
+        "best@8",
+        "best@32",
+    ]
     print(*(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head))), sep="\n")
     for path in sorted(folder.glob("*.csv")):
         print(f"| {' | '.join([path.stem, *summary(read(path))])} |")
@@ -150,7 +187,7 @@ def picture(folder, path, names):
     made = figure.Figure(figsize=(11, 3.8), layout="constrained")
     entropy, right = made.subplots(1, 2)
     for color, name in zip(COLORS, names, strict=False):
-        steps = read(folder / f"{name}_lr5e-5_seed0.csv")
+        steps = [line for line in read(folder / f"{name}_lr5e-5_seed0.csv") if line["step"] > 0]
         x = [step["step"] for step in steps]
         entropy.plot(x, [step["entropy"] for step in steps], color=color, label=LABELS[name])
         entropy.plot(x, [step["target"] for step in steps], color=color, ls=":")

@@ -123,9 +123,9 @@ class Trace:
 
 
 class Simulation:
-    def __init__(self, setting: Setting, law, fraction: float, seeds: list[int]):
+    def __init__(self, setting: Setting, law, fraction: float, seeds: list[int], ramp: int = RAMP):
         draws = [torch.Generator().manual_seed(1000 + seed) for seed in seeds]
-        self.setting, self.law, self.fraction, self.draw = setting, law, fraction, draws[0]
+        self.setting, self.law, self.fraction, self.draw, self.ramp = setting, law, fraction, draws[0], ramp
         self.task = Task(setting, draws)
         self.policy = Policy(setting, self.task.progress, draws)
         self.optimizer = torch.optim.Adam(self.policy.parameters, lr=setting.rate)
@@ -146,8 +146,8 @@ class Simulation:
         return entropy, target, (batch.reward / self.setting.reward).mean(1).tolist(), used, bound
 
     def target(self, step: int) -> list[float]:
-        """From the first entropy to ``fraction`` of it in 40 steps."""
-        share = 1 + (self.fraction - 1) * min(1.0, step / RAMP)
+        """From the first entropy to ``fraction`` of it in ``ramp`` steps; at once if that is 0."""
+        share = 1 + (self.fraction - 1) * (min(1.0, step / self.ramp) if self.ramp else 1.0)
         return [share * first for first in self.first]
 
     @torch.no_grad()

@@ -130,6 +130,18 @@ class Neutral(NoLaw):
         return batch.advantage - column(self.coefficients) * (batch.logp + batch.entropy)
 
 
+class NeutralHalfDown(Neutral):
+    """Half of the authority where beta lowers entropy."""
+
+    authority_down = 0.5
+
+
+class NeutralFloor(Neutral):
+    """The target as a floor."""
+
+    authority_down = 0.0
+
+
 class Adapo(NoLaw):
     """clip_high times or divided by 1.1 a step."""
 
@@ -174,6 +186,8 @@ LAWS = {
     "REPO-R matched, 1": Matched,
     "REPO-D": RepoD,
     "model-based": Neutral,
+    "model-based, .5 down": NeutralHalfDown,
+    "model-based, a floor": NeutralFloor,
     "ADAPO": Adapo,
     "entropy bonus, additive": Bonus,
 }

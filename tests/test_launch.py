@@ -184,7 +184,8 @@ def test_another_child_of_this_process_is_left_alone():
     with adopting() as others:
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
         family, beside = Family("unknown", child, others), subprocess.Popen(["sleep", "600"])
-        family.end()
+        # in the background of a script a child ignores Ctrl-C, and this is waited for
+        family.end(patience=1)
     assert child.poll() is not None and before.poll() is None and beside.poll() is None
     for process in (before, beside):
         process.kill()

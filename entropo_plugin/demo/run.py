@@ -187,6 +187,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--steps={options.steps}: a training needs at least 2 steps.")
     if options.device == "cuda" and not _has_gpu():
         raise ConfigError("--device=cuda: torch finds no GPU in this machine. Leave --device out.")
+    if options.device == "cuda" and options.rollout == "vllm":
+        raise ConfigError("--rollout=vllm: with --device=cuda the demo samples with transformers. Leave --rollout out.")
     wanted = {"vllm": "cpu", "matplotlib": "report"} if options.rollout == "vllm" else {"matplotlib": "report"}
     for module, extra in wanted.items():
         if importlib.util.find_spec(module) is None:

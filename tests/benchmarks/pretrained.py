@@ -214,6 +214,8 @@ def main():
     parser.add_argument("--picture", type=Path, help="a PNG to draw")
     parser.add_argument("--shown", nargs="+", choices=LABELS, default=SHOWN, help="the runs in it, six at most")
     options = parser.parse_args()
+    if len(options.shown) > len(COLORS):
+        parser.error(f"--shown: {len(options.shown)} runs, {len(COLORS)} at most")
     for seed in [] if options.table else options.seeds:
         for name in options.runs:
             stem = f"{name}{'_lr5e-5' if options.slow else ''}_seed{seed}"

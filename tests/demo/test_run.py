@@ -55,3 +55,5 @@ def test_on_a_gpu_verl_takes_its_own_platform(tmp_path, monkeypatch):
         run._check(options)
     monkeypatch.setattr(run, "_has_gpu", lambda: True)
     run._check(options)
+    with pytest.raises(ConfigError, match="--rollout=vllm: with --device=cuda the demo samples with transformers"):
+        run._check(build_parser().parse_args([*asked, "--rollout", "vllm"]))
